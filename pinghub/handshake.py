@@ -1,0 +1,88 @@
+"""What a websocket handshake has to look like (RFC 6455 section 4.2.1), as a pure function.
+
+It is checked here, once, before anything of it reaches the websocket library, so that a
+refusal is an HTTP answer like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pinghub.errors import BadRequest, UpgradeRequired
+
+Values = Callable[[bytes], list[bytes]]
+"""Looks up the values of all header lines of one name."""
+
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What is needed of a handshake.
+
+    Attributes:
+        key: the Sec-WebSocket-Key.
+        subprotocol: the first subprotocol that was offered, if any was.
+    """
+
+    key: bytes
+    subprotocol: bytes | None
+
+
+def asks_for_websocket(values: Values) -> bool:
+    """Whether a GET wants to become a websocket."""
+    return b"websocket" in _tokens(values(b"upgrade"))
+
+
+def read_handshake(values: Values, version: bytes) -> Handshake:
+    """Check a handshake.
+
+    Args:
+        values: the header lines.
+        version: the protocol of the request line, such as ``HTTP/1.1``.
+
+    Raises:
+        BadRequest: it is malformed, or carries a body.
+        UpgradeRequired: it asks for another version of the protocol than 13.
+    """
+    if version != b"HTTP/1.1":
+        raise BadRequest("A websocket handshake has to be HTTP/1.1.")
+    if b"upgrade" not in _tokens(values(b"connection")):
+        raise BadRequest("A websocket handshake needs the header Connection: Upgrade.")
+    if len(values(b"host")) != 1:
+        raise BadRequest("A websocket handshake needs one Host header.")
+    if has_body(values):
+        raise BadRequest("A websocket handshake has no body.")
+    _check_version(values(b"sec-websocket-version"))
+    keys = values(b"sec-websocket-key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise BadRequest("A websocket handshake needs one Sec-WebSocket-Key of 16 bytes.")
+    return Handshake(keys[0], _subprotocol(values(b"sec-websocket-protocol")))
+
+
+def has_body(values: Values) -> bool:
+    """Whether a request announces a body that is not empty."""
+    lengths = values(b"content-length")
+    return bool(values(b"transfer-encoding")) or any(each.strip(b"0") for each in lengths)
+
+
+def _check_version(versions: list[bytes]) -> None:
+    if len(versions) != 1:
+        raise BadRequest("A websocket handshake needs one Sec-WebSocket-Version header.")
+    if versions[0] != b"13":
+        raise UpgradeRequired("This server speaks version 13 of the websocket protocol.")
+
+
+def _subprotocol(lines: list[bytes]) -> bytes | None:
+    offered = [each.strip() for line in lines for each in line.split(b",")]
+    offered = [each for each in offered if each]
+    if not all(_TOKEN.fullmatch(each) for each in offered):
+        raise BadRequest("A websocket subprotocol has to be a token.")
+    return offered[0] if offered else None
+
+
+def _tokens(lines: list[bytes]) -> set[bytes]:
+    return {each.strip().lower() for line in lines for each in line.split(b",")}

@@ -1,0 +1,84 @@
+"""What goes to the log, and how much of it.
+
+Whatever comes from a peer is written as its Python representation, so that control bytes and
+terminal escapes stay text, and is cut. Lines of one kind are limited in number per second;
+those left out are counted in the next one that is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from pinghub.limits import Limits
+from pinghub.sweep import Clock
+
+
+def quoted(value: object, limit: int = 200) -> str:
+    """A peer's text as one harmless word: its representation, cut to ``limit`` characters."""
+    # Cutting before the representation is made keeps a huge value from being copied.
+    text = repr(value[:limit] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class Log:
+    """The log of one manager's connections.
+
+    Bounded: of each kind at most ``Limits.log_rate`` lines are written per second. The number
+    of kinds is fixed by the code, never by a peer.
+
+    Args:
+        clock: tells the time.
+        limits: the bounds.
+        logger: where the lines go.
+    """
+
+    def __init__(self, clock: Clock, limits: Limits, logger: Logger | None = None) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._logger = logger or Logger(namespace="pinghub")
+        self._seconds: dict[str, int] = {}
+        self._lines: dict[str, int] = {}
+
+    def plain(self, line: str) -> None:
+        """Write a line of our own, about the server itself."""
+        self._logger.emit(LogLevel.info, "{line}", line=line)
+
+    def debug(self, kind: str, **peer: object) -> None:
+        """Write a line for people who look for a fault."""
+        self._write(LogLevel.debug, kind, peer)
+
+    def info(self, kind: str, **peer: object) -> None:
+        """Write a line for operators.
+
+        Args:
+            kind: what happened, as the text of the line; one of a fixed set.
+            peer: what it happened to; each value is quoted and cut.
+        """
+        self._write(LogLevel.info, kind, peer)
+
+    def failure(self, kind: str, error: Exception) -> None:
+        """Write a fault of our own, with its traceback."""
+        if self._passes(kind):
+            self._logger.failure("{kind}", Failure(error), kind=kind)
+
+    def _write(self, level: Any, kind: str, peer: dict[str, object]) -> None:
+        left_out = self._lines.get(kind, 0) - self._limits.log_rate
+        if not self._passes(kind):
+            return
+        line = kind
+        for key, value in peer.items():
+            line += f" {key}={quoted(value, self._limits.log_field)}"
+        if left_out > 0:
+            line += f" ({left_out} lines like this were left out)"
+        self._logger.emit(level, "{line}", line=line)
+
+    def _passes(self, kind: str) -> bool:
+        second = int(self._clock.seconds())
+        if self._seconds.get(kind) != second:
+            self._seconds[kind] = second
+            self._lines[kind] = 0
+        self._lines[kind] += 1
+        return self._lines[kind] <= self._limits.log_rate

@@ -1,0 +1,181 @@
+"""The resource that is a bus: POST, websocket upgrade and console, for every path below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from typing import Any
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from pinghub import console
+from pinghub.channels import ChannelManager
+from pinghub.errors import (
+    ForbiddenOrigin,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    Refusal,
+    Unavailable,
+)
+from pinghub.handshake import asks_for_websocket, read_handshake
+from pinghub.logs import Log, quoted
+from pinghub.names import channel_name
+from pinghub.origins import OriginPolicy
+from pinghub.websocket import SubscriberFactory
+
+ALLOW = "GET, HEAD, OPTIONS, POST"
+SERVER = "pinghub"
+
+
+class PinghubResource(Resource):
+    """Serves the channels of a manager; the catch-all child of a twisted.web site.
+
+    Put it at the root of a ``PinghubSite``, or below any resource of any ``Site``::
+
+        root.putChild(b"live", PinghubResource(manager))
+
+    Channel names are relative to the place where it is put: ``/live/news`` is ``/news``.
+
+    Args:
+        manager: the channels; shared with whatever else publishes or subscribes.
+        origins: which pages may open websockets and POST; all when absent.
+        post_only: shell patterns of channels that take messages by POST only.
+        show_console: whether GET shows the console page.
+        log: where to log; a log of its own when absent.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        manager: ChannelManager,
+        *,
+        origins: OriginPolicy | None = None,
+        post_only: Iterable[str] = (),
+        show_console: bool = True,
+        log: Log | None = None,
+    ) -> None:
+        super().__init__()
+        self._manager = manager
+        self._origins = origins or OriginPolicy()
+        self._post_only = tuple(post_only)
+        self._show_console = show_console
+        self._log = log or Log(manager.clock, manager.limits)
+        self._websockets = SubscriberFactory(manager, self._takes_posts_only, self._log)
+
+    def render(self, request: Any) -> bytes | int:
+        """Answer a request (twisted.web.resource.IResource)."""
+        request.setHeader("Server", SERVER)
+        try:
+            return self._answer(request)
+        except Refusal as refusal:
+            return refuse(request, refusal)
+        except Exception as error:
+            self._log.failure("A request failed", error)
+            return refuse(request, InternalError())
+
+    def _answer(self, request: Any) -> bytes | int:
+        origin_allowed = self._check_cors(request)
+        self._admit(request)
+        limit = self._manager.limits.channel_name
+        channel = channel_name(request.uri, len(request.prepath), limit)
+        if request.method == b"POST":
+            self._check_origin(request, origin_allowed)
+            return self._publish(request, channel)
+        if request.method == b"GET" and asks_for_websocket(_values(request)):
+            handshake = read_handshake(_values(request), request.clientproto)
+            self._check_origin(request, origin_allowed)
+            self._websockets.upgrade(request, channel, handshake)
+            return NOT_DONE_YET
+        if request.method in (b"GET", b"HEAD"):
+            return self._console(request, channel)
+        if request.method == b"OPTIONS":
+            return _options(request, self._origins.restricts and origin_allowed)
+        raise MethodNotAllowed(f"A channel knows these methods: {ALLOW}.")
+
+    def _check_cors(self, request: Any) -> bool:
+        """Whether the origin is allowed; tells the browser if it is (Fetch standard, CORS)."""
+        origins = request.requestHeaders.getRawHeaders(b"origin", ())
+        allowed = self._origins.allows(origins)
+        if self._origins.restricts:
+            request.setHeader("Vary", "Origin")
+            if allowed and origins:
+                request.setHeader("Access-Control-Allow-Origin", origins[0])
+                request.setHeader("Access-Control-Expose-Headers", "Pinghub-Subscribers")
+        return allowed
+
+    def _check_origin(self, request: Any, allowed: bool) -> None:
+        if not allowed:
+            origins = b", ".join(request.requestHeaders.getRawHeaders(b"origin"))
+            text = quoted(origins.decode("latin-1"), self._manager.limits.log_field)
+            self._log.info("Refused an origin", origin=origins, path=request.path)
+            raise ForbiddenOrigin(f"The origin {text} is not allowed here.")
+
+    def _admit(self, request: Any) -> None:
+        connections = self._manager.connections
+        if connections.draining:
+            request.channel.persistent = False
+            request.setHeader("Connection", "close")
+            raise Unavailable("The server stops: try again in a moment.")
+        if request.method != b"POST" and connections.full_for(request.channel):
+            raise Unavailable("The server is full: try again later.")
+
+    def _publish(self, request: Any, channel: str) -> bytes:
+        subscribers = self._manager.publish(channel, request.content.read())
+        request.setHeader("Pinghub-Subscribers", str(subscribers))
+        return text_answer(request, HTTPStatus.OK, "OK")
+
+    def _takes_posts_only(self, channel: str) -> bool:
+        return any(fnmatchcase(channel, pattern) for pattern in self._post_only)
+
+    def _console(self, request: Any, channel: str) -> bytes:
+        if not self._show_console:
+            raise NotFound("There is no page here: subscribe by websocket, publish by POST.")
+        for name, value in console.HEADERS.items():
+            request.setHeader(name, value)
+        return body_answer(request, console.page(channel))
+
+
+def _values(request: Any) -> Any:
+    return lambda name: request.requestHeaders.getRawHeaders(name, [])
+
+
+def _options(request: Any, cors: bool) -> int:
+    request.setHeader("Allow", ALLOW)
+    if cors and request.requestHeaders.hasHeader(b"origin"):
+        request.setHeader("Access-Control-Allow-Methods", ALLOW)
+        # A page may label its message, and authenticate itself to the proxy in front.
+        request.setHeader("Access-Control-Allow-Headers", "Authorization, Content-Type")
+        request.setHeader("Access-Control-Max-Age", "600")
+    request.setResponseCode(HTTPStatus.NO_CONTENT)
+    # Finished here: twisted.web would add a Content-Length, which a 204 must not have
+    # (RFC 9110 section 8.6).
+    request.finish()
+    return NOT_DONE_YET
+
+
+def refuse(request: Any, refusal: Refusal) -> bytes:
+    """Answer a refusal: its status, its headers, and its one line of text."""
+    for name, value in refusal.headers.items():
+        request.setHeader(name, value)
+    if isinstance(refusal, MethodNotAllowed):
+        request.setHeader("Allow", ALLOW)
+    return text_answer(request, refusal.status, refusal.text)
+
+
+def text_answer(request: Any, status: HTTPStatus, line: str) -> bytes:
+    """Answer one line of plain text."""
+    request.setResponseCode(status, status.phrase.encode())
+    request.setHeader("Content-Type", "text/plain; charset=utf-8")
+    return body_answer(request, line.encode() + b"\n")
+
+
+def body_answer(request: Any, body: bytes) -> bytes:
+    """Answer a body; a HEAD learns its length only (RFC 9110 section 9.3.2)."""
+    if request.method == b"HEAD":
+        request.setHeader("Content-Length", str(len(body)))
+        return b""
+    return body

@@ -1,0 +1,247 @@
+"""The running server: its listeners, and how it stops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from pinghub.addresses import clear_stale_socket, endpoint_description, unix_path
+from pinghub.channels import ChannelManager
+from pinghub.connections import Connection
+from pinghub.errors import ConfigurationError, ListenError
+from pinghub.logs import Log
+from pinghub.signals import Signals
+
+STEP = 0.05
+"""How often a drain closes some more connections, in seconds."""
+
+SPREAD = 0.8
+"""The share of the drain time in which connections are told to close.
+
+The rest is for the last of them to answer.
+"""
+
+
+class Drain:
+    """Closes all connections of a manager, politely and in bounded time.
+
+    Requests are answered 503 from now on, what is pending is flushed, and subscribers get a
+    close frame 1001, spread over the time so that they do not all come back at once. It is
+    over when nobody is left, and after ``Limits.drain`` seconds whoever is left is aborted.
+
+    Args:
+        manager: whose connections to close.
+    """
+
+    def __init__(self, manager: ChannelManager) -> None:
+        self._connections = manager.connections
+        self._manager = manager
+        self._seconds = manager.limits.drain
+        self._left: list[Connection] = []
+        self._done: Deferred[None] = Deferred()
+        self._loop = LoopingCall(self._step)
+        self._loop.clock = cast(IReactorTime, manager.clock)
+
+    def start(self) -> Deferred[None]:
+        """Begin; the result fires when all connections are closed."""
+        self._connections.draining = True
+        self._manager.flush()
+        self._left = list(self._connections.subscribers)
+        steps = max(1, int(self._seconds * SPREAD / STEP))
+        self._at_once = -(-len(self._left) // steps)
+        self._deadline = self._manager.clock.seconds() + self._seconds
+        self._loop.start(STEP)
+        return self._done
+
+    def hurry(self) -> None:
+        """Abort whoever is left now."""
+        if self._loop.running:
+            self._finish()
+
+    def _step(self) -> None:
+        batch, self._left = self._left[: self._at_once], self._left[self._at_once :]
+        for connection in batch:
+            connection.go_away()
+        if self._manager.clock.seconds() >= self._deadline or not self._busy():
+            self._finish()
+
+    def _busy(self) -> bool:
+        return bool(self._connections.subscribers) or any(
+            each.busy for each in self._connections.requesters
+        )
+
+    def _finish(self) -> None:
+        self._loop.stop()
+        for connection in (*self._connections.subscribers, *self._connections.requesters):
+            connection.abort()
+        # Aborted connections are lost in the next turn of the reactor; be behind it.
+        self._manager.clock.callLater(STEP, self._done.callback, None)
+
+
+def drain(manager: ChannelManager) -> Deferred[None]:
+    """Close all connections of a manager, for sites that stop by themselves.
+
+    See ``Drain`` for what happens; the result fires when it is over.
+    """
+    return Drain(manager).start()
+
+
+class PinghubService(Service):
+    """Listens while it runs, and drains when it stops.
+
+    Args:
+        manager: the channels.
+        site: the protocol factory for the connections, such as a ``PinghubSite``.
+        addresses: where to listen, in any of the forms of ``-addr``.
+        reactor: the reactor.
+        origins: the origin rule, for the line that is logged at the start.
+        log: where to log.
+        handle_signals: whether to take over SIGTERM, SIGINT and SIGHUP of the process once
+            the reactor runs.
+
+    Raises:
+        ConfigurationError: an address has none of the accepted forms, or its certificate
+            cannot be read.
+    """
+
+    name = "pinghub"
+
+    def __init__(
+        self,
+        manager: ChannelManager,
+        site: IProtocolFactory,
+        addresses: Sequence[str],
+        reactor: Any,
+        *,
+        origins: str = "any",
+        log: Log | None = None,
+        handle_signals: bool = False,
+    ) -> None:
+        self._manager = manager
+        self._site = site
+        self._origins = origins
+        self._log = log or Log(manager.clock, manager.limits)
+        self._endpoints = [
+            (addr, *_endpoint(reactor, addr, manager.limits.listen_backlog)) for addr in addresses
+        ]
+        self._ports: list[IListeningPort] = []
+        self._drain: Drain | None = None
+        self._signals = (
+            Signals(reactor, hurry=self.hurry, note=self._log.info) if handle_signals else None
+        )
+        self._started = False
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the real port numbers."""
+        return [_address_text(port.getHost()) for port in self._ports]
+
+    def privilegedStartService(self) -> None:
+        """Listen while the process may still use low ports.
+
+        Raises:
+            ListenError: an address is taken or not allowed. Nothing listens then.
+        """
+        self._started = True
+        for addr, endpoint, path in self._endpoints:
+            try:
+                if path is not None:
+                    clear_stale_socket(path)
+                port = _listen(endpoint, self._site)
+            except (OSError, CannotListenError) as error:
+                self._close_ports()
+                raise ListenError(addr, _reason(error)) from None
+            self._ports.append(port)
+
+    def startService(self) -> None:
+        """Listen, unless ``privilegedStartService`` did, and say where."""
+        if not self._started:
+            self.privilegedStartService()
+        super().startService()
+        if self._signals is not None:
+            self._signals.start()
+        where = ", ".join(self.addresses)
+        self._log.plain(f"Listening on {where}; allowed origins: {self._origins}")
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, then drain; the result fires when all connections are closed."""
+        super().stopService()
+        self._started = False
+        closed = self._close_ports()
+        self._drain = Drain(self._manager)
+        stopped = gatherResults([closed, self._drain.start()])
+        return stopped.addCallback(self._stopped)
+
+    def hurry(self) -> None:
+        """End a drain at once."""
+        if self._drain is not None:
+            self._drain.hurry()
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
+
+    def _stopped(self, _: object) -> None:
+        if self._signals is not None:
+            self._signals.stop()
+        self._manager.connections.draining = False
+        self._log.plain("Stopped")
+
+
+def _endpoint(reactor: Any, addr: str, backlog: int) -> tuple[IStreamServerEndpoint, str | None]:
+    description = endpoint_description(addr, backlog)
+    try:
+        return serverFromString(reactor, description), unix_path(description)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        # The parsers of endpoint descriptions raise whatever they stumble over: ValueError,
+        # TypeError, OSError for a certificate, OpenSSL's own error for a bad one.
+        raise ConfigurationError("--addr", addr, _reason(error)) from error
+
+
+def _listen(endpoint: IStreamServerEndpoint, site: IProtocolFactory) -> IListeningPort:
+    outcome: list[IListeningPort | Failure] = []
+    endpoint.listen(site).addBoth(outcome.append)
+    # All endpoints of Twisted listen before they return; one that does not cannot be used by
+    # a service that promises to listen, or fail, when it starts.
+    if not outcome:
+        raise OSError("this endpoint does not listen at once")
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(cause, OSError) and cause.strerror:
+        name = f" {cause.filename}" if cause.filename else ""
+        return f"{cause.strerror.lower()}{name}"
+    text = " ".join(str(cause).split())
+    return text or type(cause).__name__
+
+
+def _address_text(address: object) -> str:
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, UNIXAddress) and address.name:
+        return os.fsdecode(address.name)
+    return str(address)

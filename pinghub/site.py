@@ -1,0 +1,371 @@
+"""The hardened HTTP front: deadlines, size caps, and refusals that arrive.
+
+twisted.web's HTTPChannel parses; what is bounded here happens before or around it. Mounted in
+somebody else's Site, a PinghubResource has to live with that site's bounds.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+from zope.interface import implementer
+
+from pinghub.channels import ChannelManager
+from pinghub.errors import (
+    BadRequest,
+    HeadTooLarge,
+    InternalError,
+    MessageTooLarge,
+    Refusal,
+    RequestTimeout,
+    UriTooLong,
+)
+from pinghub.handshake import asks_for_websocket, has_body
+from pinghub.logs import Log
+from pinghub.resource import SERVER, refuse
+from pinghub.transports import bound_writes, shut_down_writing
+
+# The longest Content-Length that is read as a number: more digits are a size that no bound
+# allows, and more than some thousands raise in Python's int().
+_MOST_DIGITS = 18
+_RAW_BYTES = re.compile(rb"[\x80-\xff]")
+
+
+class Phase(Enum):
+    """What a connection waits for; each has its deadline."""
+
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
+    NEXT = auto()
+
+
+class PinghubRequest(Request):
+    """A request whose body stays in memory, bounded by ``Limits.max_message``."""
+
+    channel: PinghubChannel
+    content: BytesIO
+    site: PinghubSite
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory: twisted.web would use a file for a large one."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Collect the body; a chunked one shows its size only as it comes."""
+        limit = self.channel.limits.max_message
+        if self.channel.refused:
+            return
+        if self.content.tell() + len(data) > limit:
+            self.channel.refuse(MessageTooLarge(limit))
+            return
+        self.content.write(data)
+
+    def process(self) -> None:
+        """Find the resource; ``*`` and absolute targets have none."""
+        if self.uri.startswith(b"/"):
+            super().process()
+            return
+        refusal = BadRequest("The request target has to be a path that begins with a slash.")
+        self.channel.refuse(refusal)
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Answer a fault of ours, without details."""
+        self.site.log_failure("A request failed", reason.value)
+        if not self.startedWriting:
+            self.write(refuse(self, InternalError()))
+        self.finish()
+        return reason
+
+
+@implementer(IHalfCloseableProtocol)
+class PinghubChannel(HTTPChannel):
+    """One HTTP connection, until it ends or becomes a websocket.
+
+    Bounded: the head in size, lines and time; the body in size and time; the idle time
+    between requests; and the answers that wait for a peer that does not read: while more than
+    ``Limits.response_queue`` bytes wait, neither are requests parsed nor bytes read.
+    """
+
+    site: PinghubSite
+    transport: Any  # None once the websocket side has taken it over
+
+    def connectionMade(self) -> None:
+        """Start the first deadline."""
+        manager = self.site.manager
+        self.limits = manager.limits
+        self.refused = False
+        self._sweep = manager.sweep
+        self._answered = 0
+        self._fields = 0
+        self._head_size = 0
+        self._watched: tuple[Phase, int] | None = None
+        self.MAX_LENGTH = self.limits.head_line
+        # Both are counted here, where they get an answer of their own.
+        self.totalHeadersSize = self.maxHeaders = 1 << 30
+        bound_writes(self.transport, self.limits.response_queue)
+        super().connectionMade()
+        manager.connections.requesters.add(self)
+        self._watch()
+
+    # Deadlines.
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request has begun to arrive and is not answered yet."""
+        return not self.refused and self._phase() is not Phase.NEXT
+
+    def _phase(self) -> Phase:
+        if not self.requests:
+            begun = self._buffer or not self._answered
+            return Phase.HEAD if begun else Phase.NEXT
+        if self.line_mode:
+            return Phase.HEAD
+        return Phase.ANSWER if self._handlingRequest else Phase.BODY
+
+    def _watch(self) -> None:
+        """Arm the deadline of the phase, once for each phase of each request."""
+        watched = (self._phase(), self._answered)
+        if self.refused or watched == self._watched:
+            return
+        self._watched = watched
+        seconds = {
+            Phase.HEAD: self.limits.head_timeout,
+            Phase.BODY: self.limits.body_timeout,
+            Phase.NEXT: self.limits.keepalive_timeout,
+        }.get(watched[0])
+        if seconds is None:
+            self._sweep.disarm(self._too_late)
+        else:
+            self._sweep.arm(self._too_late, seconds)
+
+    def _too_late(self) -> None:
+        if self._phase() is Phase.NEXT or not (self.requests or self._buffer):
+            self.loseConnection()
+            self._end_in_time()
+        else:
+            self.refuse(RequestTimeout("The request did not arrive in time."))
+
+    # Parsing.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse what arrived; after a refusal, discard it."""
+        if self.refused:
+            return
+        super().dataReceived(data)
+        if self.transport is not None:
+            self._watch()
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take one line of a head."""
+        if self.refused:
+            return
+        if self.requests:
+            self._head_size += len(line) + 2
+            if self._head_size > self.limits.head_size:
+                self.refuse(HeadTooLarge("The request head is too large."))
+                return
+        else:
+            self._head_size = len(line) + 2
+            # curl sends what was typed; browsers escape it. Both name one channel.
+            line = _RAW_BYTES.sub(lambda byte: b"%%%02X" % ord(byte[0]), line)
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line of a head that is too long."""
+        if self.requests:
+            self.refuse(HeadTooLarge("A header line is too long."))
+        else:
+            self.refuse(UriTooLong("The request line is too long."))
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take one header field; whether it was good."""
+        self._fields += 1
+        if self.refused:
+            return False
+        if self._fields > self.limits.head_fields:
+            self.refuse(HeadTooLarge("The request has too many header fields."))
+            return False
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > _MOST_DIGITS:
+            self.refuse(MessageTooLarge(self.limits.max_message))
+            return False
+        good: bool = super().headerReceived(line)
+        return good
+
+    def allHeadersReceived(self) -> None:
+        """Refuse a body that will not be taken before it is sent, and before a 100."""
+        self._fields = 0
+        if self.refused:
+            return
+        headers = self.requests[-1].requestHeaders
+
+        def values(name: bytes) -> list[bytes]:
+            found: list[bytes] = headers.getRawHeaders(name, [])
+            return found
+
+        if self.length is not None and self.length > self.limits.max_message:
+            self.refuse(MessageTooLarge(self.limits.max_message))
+        elif asks_for_websocket(values) and self._command == b"GET" and has_body(values):
+            self.refuse(BadRequest("A websocket handshake has no body."))
+        else:
+            super().allHeadersReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take bytes of a body."""
+        if not self.refused:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """Answer a complete request."""
+        if self.refused:
+            return
+        super().allContentReceived()
+        if self.transport is None:
+            self._released()
+
+    def requestDone(self, request: Request) -> None:
+        """Wait for the next request."""
+        self._answered += 1
+        super().requestDone(request)
+        if self.transport is not None and not self._busyReceiving:
+            self._watch()
+
+    def pauseProducing(self) -> None:
+        """Too many answers wait: parse no more requests, and read no more."""
+        super().pauseProducing()
+        self.paused = True
+        # HTTPChannel leaves the transport running while it handles a request, which is when
+        # answers are written: what came in would pile up unparsed.
+        self._networkProducer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The answers were taken: go on with what was read already."""
+        super().resumeProducing()
+        self.paused = False
+        if self._buffer and not self._handlingRequest:
+            self.dataReceived(b"")
+
+    # Refusing and closing.
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer a request that is not worth parsing to its end, and close.
+
+        The peer may still be sending: it gets the answer and the end of the stream, and what
+        it sends is discarded for ``Limits.close_timeout``.
+        """
+        if self.refused:
+            return
+        self.refused = True
+        self.clearLineBuffer()
+        self.transport.write(_answer(refusal))
+        self.transport.unregisterProducer()
+        self._networkProducer.resumeProducing()
+        shut_down_writing(self.transport)
+        self._end_in_time()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # HTTPChannel calls this for whatever it cannot parse; its own answer has no text.
+        self.refuse(BadRequest("The request is malformed."))
+
+    def _end_in_time(self) -> None:
+        self._sweep.disarm(self._too_late)
+        self._sweep.arm(self.abort, self.limits.close_timeout)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abortConnection()
+
+    def go_away(self) -> None:
+        """Close, after what was answered has been sent."""
+        self.loseConnection()
+        self._end_in_time()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more: let it have what was answered."""
+        self.go_away()
+
+    def writeConnectionLost(self) -> None:
+        """We send no more, after a refusal; what the peer sends is discarded."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection."""
+        self._released()
+        super().connectionLost(reason)
+
+    def _released(self) -> None:
+        """The connection is lost, or belongs to the websocket side now."""
+        self._sweep.disarm(self._too_late)
+        self._sweep.disarm(self.abort)
+        self.site.manager.connections.requesters.discard(self)
+
+
+def _answer(refusal: Refusal) -> bytes:
+    body = refusal.text.encode() + b"\n"
+    fields = {
+        "Server": SERVER,
+        "Date": datetimeToString().decode(),
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **refusal.headers,
+    }
+    lines = [f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class PinghubSite(Site):
+    """A site that enforces every bound of the HTTP side.
+
+    Args:
+        resource: the root; a PinghubResource, or a tree that has one somewhere. Note that
+            the bound on bodies holds for the whole tree.
+        manager: the channels, which bring the bounds and the clock.
+        log: where to log; a log of its own when absent.
+    """
+
+    protocol = PinghubChannel  # type: ignore[assignment]  # Twisted declares a function here
+    noisy = False
+
+    def __init__(
+        self, resource: IResource, manager: ChannelManager, log: Log | None = None
+    ) -> None:
+        super().__init__(
+            resource,
+            requestFactory=PinghubRequest,
+            reactor=manager.clock,
+            parsePOSTFormSubmission=False,
+        )
+        # PinghubChannel has deadlines of its own.
+        self.timeOut = None
+        self.displayTracebacks = False
+        self.manager = manager
+        self._log_lines = log or Log(manager.clock, manager.limits)
+
+    def log_failure(self, kind: str, error: BaseException | None) -> None:
+        """Log a fault of a resource."""
+        if isinstance(error, Exception):
+            self._log_lines.failure(kind, error)
+
+    def startFactory(self) -> None:
+        """Nothing: Site would start a clock for its access log, and there is none."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: object) -> None:
+        """Write no access log: the proxy in front has one."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Websockets begin as HTTP/1.1 (RFC 6455)."""
+        return [b"http/1.1"]

@@ -1,0 +1,179 @@
+"""Options, and the service they make: ``twistd pinghub``, ``twist pinghub`` and the command.
+
+Options end here: whatever lies below gets arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from pinghub import __version__
+from pinghub.channels import ChannelManager
+from pinghub.connections import raise_descriptor_limit
+from pinghub.errors import ConfigurationError
+from pinghub.limits import Bound, Limits, bounds, default_text
+from pinghub.logs import Log
+from pinghub.origins import OriginPolicy
+from pinghub.resource import PinghubResource
+from pinghub.service import PinghubService
+from pinghub.site import PinghubSite
+
+DEFAULT_ADDR = ":8081"
+_REPEATABLE = ("addr", "origin", "post-only")
+_YES = ("1", "true", "yes", "on")
+_NO = ("", "0", "false", "no", "off")
+
+
+def _parameters() -> list[list[Any]]:
+    rows = []
+    for name, bound in bounds():
+        if bound.option:
+            text = f"{bound.what}; at the bound: {bound.at} (default {default_text(name)})"
+            rows.append([bound.option, None, None, text])
+    return rows
+
+
+class Options(UsageOptions):
+    """The options of the server.
+
+    Each can also come from the environment, as ``PINGHUB_MAX_MESSAGE`` for
+    ``--max-message``; several values of a repeatable one are separated by white space. The
+    command line wins.
+
+    A wrong option ends the process with one line that names the option, the value and what is
+    accepted, and with status 2.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "Pinghub is a publish/subscribe message bus for websocket clients: a URL path is a "
+        "channel, a websocket on it subscribes, a POST to it publishes. Sizes are bytes, or "
+        "64k, 1m, 2g; times are seconds, or 500ms, 30s, 5m, 1h. Every option can also be set "
+        "in the environment, as PINGHUB_MAX_MESSAGE for --max-message."
+    )
+    optParameters = _parameters()
+    optFlags = [["no-console", None, "Do not show the console page on GET"]]
+
+    program = "pinghub"
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._environment = os.environ if environment is None else environment
+        self._given: dict[str, list[str]] = {name: [] for name in _REPEATABLE}
+
+    def opt_addr(self, value: str) -> None:
+        """Listen on :PORT, HOST:PORT, /a/unix.sock or a Twisted endpoint (repeatable; :8081)."""
+        self._given["addr"].append(value)
+
+    def opt_origin(self, value: str) -> None:
+        """Serve pages of https://HOST or https://*.HOST only (repeatable; any origin)."""
+        self._given["origin"].append(value)
+
+    def opt_post_only(self, value: str) -> None:
+        """Take no websocket messages on channels like /news/* (repeatable; none)."""
+        self._given["post-only"].append(value)
+
+    def opt_version(self) -> None:
+        """Show the version and exit."""
+        print(f"pinghub {__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuse what is no option."""
+        if arguments:
+            raise UsageError(f"{arguments[0]}: unexpected, there are only options")
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse and check; on a mistake, say so in one line and end the process."""
+        try:
+            super().parseOptions(options)
+        except (UsageError, ConfigurationError) as error:
+            hint = "" if isinstance(error, ConfigurationError) else "; see --help"
+            print(f"{self.program}: {error}{hint}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def postOptions(self) -> None:
+        """Fill in the environment, and check every value."""
+        for name in _REPEATABLE:
+            from_environment = self._environment.get(_variable(name), "").split()
+            self[name] = self._given[name] or from_environment
+        self["addr"] = self["addr"] or [DEFAULT_ADDR]
+        self["no-console"] = self["no-console"] or self._flag("no-console")
+        self["limits"] = Limits(**dict(self._bounds()))
+        self["origins"] = OriginPolicy(self["origin"])
+        for pattern in self["post-only"]:
+            if not pattern.startswith(("/", "*", "?", "[")):
+                raise ConfigurationError("--post-only", pattern, "begin the pattern with a slash")
+
+    def _flag(self, name: str) -> bool:
+        value = self._environment.get(_variable(name), "")
+        if value.lower() not in _YES + _NO:
+            raise ConfigurationError(_variable(name), value, "give 1 or 0")
+        return value.lower() in _YES
+
+    def _bounds(self) -> Any:
+        for name, bound in bounds():
+            if bound.option is None:
+                continue
+            label, value = f"--{bound.option}", self[bound.option]
+            if value is None:
+                label = _variable(bound.option)
+                value = self._environment.get(label)
+            if value is not None:
+                yield name, _parse(label, bound, value)
+
+
+def _parse(label: str, bound: Bound, value: str) -> float | None:
+    try:
+        parsed = bound.parse(value)
+    except ValueError:
+        raise ConfigurationError(label, value, bound.accepted) from None
+    if not bound.allows(parsed):
+        raise ConfigurationError(label, value, bound.accepted)
+    return parsed
+
+
+def _variable(option: str) -> str:
+    return "PINGHUB_" + option.upper().replace("-", "_")
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """Make the service (twisted.application.service.IServiceMaker).
+
+    Args:
+        options: parsed options.
+        reactor: the reactor; the global one when absent, as twistd knows no other.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    raise_descriptor_limit()
+    limits: Limits = options["limits"]
+    log = Log(reactor, limits)
+    manager = ChannelManager(reactor, limits, log.failure)
+    resource = PinghubResource(
+        manager,
+        origins=options["origins"],
+        post_only=options["post-only"],
+        show_console=not options["no-console"],
+        log=log,
+    )
+    try:
+        return PinghubService(
+            manager,
+            PinghubSite(resource, manager, log),
+            options["addr"],
+            reactor,
+            origins=str(options["origins"]),
+            log=log,
+            handle_signals=True,
+        )
+    except ConfigurationError as error:
+        print(f"{options.program}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

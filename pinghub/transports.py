@@ -1,0 +1,59 @@
+"""What has to be known of Twisted's transports to write and to close well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import ISSLTransport
+
+# The wrapper that the "haproxy:" endpoint puts around a connection passes bytes on unchanged
+# once it has read the PROXY header. It has no public name; tests/test_transports.py would
+# notice if it moved.
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+
+from pinghub.outbox import DirectWrite
+
+
+def _socket_of(transport: Any) -> Any:
+    """The transport that owns the socket; None if bytes must not be written to it directly.
+
+    Under TLS the socket takes ciphertext only. Wrappers forward unknown attributes to what
+    they wrap, so that ``hasattr(transport, "writeSomeData")`` alone would find the socket's
+    method below TLS and send plain text.
+    """
+    while isinstance(transport, HAProxyProtocolWrapper):
+        transport = transport.transport
+    if ISSLTransport.providedBy(transport) or getattr(transport, "TLS", False):
+        return None
+    return transport
+
+
+def direct_write(transport: Any) -> DirectWrite | None:
+    """The function that writes to the socket of a transport at once, if there may be one."""
+    owner = _socket_of(transport)
+    if owner is None or not hasattr(type(owner), "writeSomeData"):
+        return None
+    write: DirectWrite = owner.writeSomeData
+    return write
+
+
+def shut_down_writing(transport: Any) -> None:
+    """Tell the peer that no more bytes come, once what is buffered has been sent.
+
+    The peer's bytes are still read. Closing at once would discard them unread, and a kernel
+    that discards unread bytes sends a reset, which makes the peer forget our last words
+    (RFC 9112 section 9.6). TLS cannot be half closed: there the connection is closed, which
+    waits for the peer's closing alert.
+    """
+    owner = _socket_of(transport)
+    if owner is not None and hasattr(type(owner), "loseWriteConnection"):
+        owner.loseWriteConnection()
+    else:
+        transport.loseConnection()
+
+
+def bound_writes(transport: Any, size: int) -> None:
+    """Let a transport pause its producer when more than ``size`` bytes are buffered."""
+    owner = _socket_of(transport)
+    if owner is not None and hasattr(type(owner), "bufferSize"):
+        owner.bufferSize = size

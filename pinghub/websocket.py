@@ -1,0 +1,465 @@
+"""The websocket side of a channel: the only module that knows Autobahn.
+
+Autobahn parses the frames; what it leaves open or does otherwise is settled here:
+
+* Its options are class attributes. It would copy about forty of them per connection, and
+  format them for a debug log that is off; an empty ``CONFIG_ATTRS`` avoids both.
+* Its timers are not used: the sweep of the manager keeps all deadlines. Its timers run on a
+  loop of their own whatever reactor it is given.
+* ``failByDrop`` makes the parser stop at the first fault, which bounds what a hostile peer
+  can make it collect; dropping itself is replaced by a close frame that arrives.
+* Whatever is sent goes through the outbox, so that it is bounded and in order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+
+from pinghub.channels import ChannelManager, CloseReason
+from pinghub.frames import EMPTY_TEXT, PING, CloseCode, close_frame
+from pinghub.handshake import Handshake
+from pinghub.logs import Log
+from pinghub.outbox import Outbox
+from pinghub.rates import Rate
+from pinghub.transports import direct_write, shut_down_writing
+
+CONNECTING = WebSocketServerProtocol.STATE_CONNECTING
+OPEN = WebSocketServerProtocol.STATE_OPEN
+CLOSING = WebSocketServerProtocol.STATE_CLOSING
+CLOSED = WebSocketServerProtocol.STATE_CLOSED
+
+FEED = 4096
+"""How many bytes the parser is given at a time.
+
+It copies what is left of its input for every frame, so that a large read full of tiny frames
+would cost time quadratic in its size.
+"""
+
+
+class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn is untyped
+    """One websocket: a subscriber of its channel, and a publisher to it.
+
+    Args:
+        channel: the name of the channel.
+    """
+
+    CONFIG_ATTRS = ()
+    logOctets = False
+    logFrames = False
+    trackTimings = False
+    utf8validateIncoming = True
+    applyMask = True
+    maxFramePayloadSize = 0
+    autoFragmentSize = 0
+    failByDrop = True
+    echoCloseCodeReason = True
+    openHandshakeTimeout = 0
+    closeHandshakeTimeout = 0
+    tcpNoDelay = True
+    autoPingInterval = 0
+    autoPingTimeout = 0
+    autoPingSize = 12
+    autoPingRestartOnAnyTraffic = True
+    versions = (13,)
+    webStatus = False
+    requireMaskedClientFrames = True
+    maskServerFrames = False
+    serveFlashSocketPolicy = False
+    flashSocketPolicy = None
+    allowedOrigins = ("*",)
+    allowedOriginsPatterns = ()
+    allowNullOrigin = True
+    maxConnections = 0
+    trustXForwardedFor = 0
+
+    factory: SubscriberFactory
+    peer: str
+
+    def __init__(self, channel: str) -> None:
+        super().__init__()
+        self.channel_name = channel
+        self.message_data: list[bytes] | None = None
+        self._fragments = 0
+        self._incomplete = False
+        self._pinged = False
+        self._pong_end = 0
+        self._pings: Rate | None = None
+        self._publishes: Rate | None = None
+
+    @staticmethod
+    def perMessageCompressionAccept(offers: object) -> None:
+        """Decline compression: a frame is made once for all subscribers."""
+
+    @property
+    def maxMessagePayloadSize(self) -> int:
+        """The largest message, for the parser."""
+        return self.factory.manager.limits.max_message
+
+    # Opening.
+
+    def connectionMade(self) -> None:
+        """Take the connection over from the HTTP request that asked for it."""
+        manager = self.factory.manager
+        self.peer = address_text(self.transport.getPeer())
+        self._outbox = Outbox(
+            self.transport,
+            direct_write(self.transport),
+            self,
+            manager.limits,
+            manager.sweep,
+            manager.backlog,
+        )
+        manager.connections.subscribers.add(self)
+        self._connectionMade()
+
+    def onConnect(self, request: ConnectionRequest) -> str | None:
+        """Accept the first subprotocol offered: browsers fail the connection otherwise."""
+        offered: list[str] = request.protocols
+        return offered[0] if offered else None
+
+    def _onOpen(self) -> None:
+        # Autobahn's own looks up certificates and channel ids that nobody asks for.
+        self.onOpen()
+
+    def onOpen(self) -> None:
+        """Subscribe, in the same reactor turn in which the 101 goes out."""
+        manager = self.factory.manager
+        manager.subscribe(self.channel_name, self)
+        limits, sweep = manager.limits, manager.sweep
+        if limits.ping_interval:
+            # Spread, so that connections that came together are not pinged together.
+            sweep.arm(self._heartbeat, limits.ping_interval * random.uniform(0.5, 1.0))
+        if limits.max_age:
+            sweep.arm(self._aged, limits.max_age * random.uniform(0.9, 1.0))
+        if limits.max_publish_rate:
+            self._publishes = Rate(manager.clock, limits.max_publish_rate)
+        self.factory.log.debug("Subscribed", channel=self.channel_name, peer=self.peer)
+
+    # Receiving.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse what arrived; after the close frame of a failure, discard it."""
+        if self._pinged:
+            self._alive()
+        for start in range(0, len(data), FEED):
+            if self.state == CLOSED:
+                return
+            self._dataReceived(data[start : start + FEED])
+        self._watch_incomplete()
+
+    def _alive(self) -> None:
+        # Any byte is a sign of life: a pong may wait behind a message in the peer's buffers.
+        limits, sweep = self.factory.manager.limits, self.factory.manager.sweep
+        self._pinged = False
+        sweep.disarm(self._ping_timeout)
+        sweep.arm(self._heartbeat, limits.ping_interval)
+
+    def _watch_incomplete(self) -> None:
+        incomplete = self.state != CLOSED and bool(
+            self.inside_message or self.current_frame is not None or self.data
+        )
+        if incomplete == self._incomplete:
+            return
+        self._incomplete = incomplete
+        sweep = self.factory.manager.sweep
+        if incomplete:
+            sweep.arm(self._too_slow, self.factory.manager.limits.body_timeout)
+        else:
+            sweep.disarm(self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._fail_connection(CloseCode.POLICY_VIOLATION, "the message did not arrive in time")
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """Refuse binary messages as soon as they begin."""
+        self._fragments = 0
+        super().onMessageBegin(isBinary)
+        if isBinary:
+            self._fail_connection(CloseCode.UNSUPPORTED_DATA, "send text, not binary")
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Refuse too many fragments; empty ones slip past Autobahn's bound on the size."""
+        self._fragments += 1
+        super().onMessageFrameBegin(length)
+        if self._fragments > self.factory.manager.limits.max_fragments:
+            self._fail_connection(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+
+    def onMessageEnd(self) -> None:
+        """Take a complete message. Autobahn's own also makes a Deferred for each."""
+        parts, self.message_data = self.message_data, None
+        if parts is not None and not self.failedByMe:
+            self.onMessage(b"".join(parts), False)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Publish a message; answer an empty one, which is a heartbeat."""
+        if not payload:
+            self._flush_channel()
+            self._outbox.send(EMPTY_TEXT)
+        elif self.factory.takes_posts_only(self.channel_name):
+            self._fail_connection(
+                CloseCode.POLICY_VIOLATION, "this channel takes messages by POST only"
+            )
+        elif self._publishes is not None and not self._publishes.allows():
+            self._fail_connection(CloseCode.POLICY_VIOLATION, "too many messages per second")
+        else:
+            self.factory.manager.publish_checked(self.channel_name, payload)
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer a ping, unless a pong already waits to be sent (RFC 6455 section 5.5.3)."""
+        if self._pings is None:
+            manager = self.factory.manager
+            self._pings = Rate(manager.clock, manager.limits.pings_per_second)
+        if not self._pings.allows():
+            self._evict(CloseReason.PING_FLOOD)
+        elif self._outbox.queued - self._outbox.size >= self._pong_end:
+            self._flush_channel()
+            self.sendPong(payload)
+            self._pong_end = self._outbox.queued
+
+    def onPong(self, payload: bytes) -> None:
+        """A sign of life like any other."""
+
+    # Sending.
+
+    def deliver(self, frames: bytes) -> None:
+        """Send the messages of the channel."""
+        self._outbox.send(frames)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Send what Autobahn has to say: the 101, pongs and close frames."""
+        if self.state == CONNECTING:
+            self._outbox.start(data)
+        else:
+            self._outbox.send(data)
+
+    def _flush_channel(self) -> None:
+        """Let no control frame overtake a message of the same reactor turn."""
+        channel = self.factory.manager.channel(self.channel_name)
+        if channel is not None:
+            channel.flush()
+
+    # Heartbeat and age.
+
+    def _heartbeat(self) -> None:
+        manager = self.factory.manager
+        if self._outbox.waiting:
+            # The stall clock watches whoever has a backlog; a ping would only queue behind it.
+            manager.sweep.arm(self._heartbeat, manager.limits.ping_interval)
+            return
+        self._pinged = True
+        manager.sweep.arm(self._ping_timeout, manager.limits.ping_timeout)
+        self._outbox.send(PING)
+
+    def _ping_timeout(self) -> None:
+        self._evict(CloseReason.PING_TIMEOUT)
+
+    def _aged(self) -> None:
+        self.close(CloseCode.GOING_AWAY, "this connection has reached its age: reconnect")
+
+    # Closing. The state leaves OPEN and the channel is left in one step, always.
+
+    def go_away(self) -> None:
+        """Close because the server stops."""
+        self.close(CloseCode.GOING_AWAY, "the server stops: reconnect")
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Begin the closing handshake, behind all that is pending.
+
+        The connection ends when the peer has answered, and after ``Limits.close_timeout``
+        whatever the peer does.
+        """
+        self.sendCloseFrame(code, reason.encode(), isReply=False)
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """Send a close frame, our own or an answer to the peer's."""
+        if self.state == OPEN:
+            self._leave(flush=True)
+            super().sendCloseFrame(code, reasonUtf8, isReply)
+            self._end_in_time()
+
+    def _fail_connection(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): say why, and hear no more."""
+        if self.state == OPEN:
+            self._leave(flush=True)
+            self._outbox.send(close_frame(code, reason))
+            self.factory.log.debug(
+                "Failed a connection", code=int(code), reason=reason, peer=self.peer
+            )
+        self.failedByMe = True
+        self.dropConnection()
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Shut down writing behind the last frame; discard input until the peer is gone.
+
+        Autobahn aborts instead when it has begun the closing: the reset that follows lets
+        browsers report an unclean end, and may make the peer lose the close frame.
+        """
+        self.state = CLOSED
+        self.data = b""
+        self._watch_incomplete()
+        self._end_in_time()
+        self._outbox.finish(self._shut_down)
+
+    def _shut_down(self) -> None:
+        shut_down_writing(self.transport)
+
+    def _end_in_time(self) -> None:
+        # Armed once: no second violation may prolong the end.
+        manager = self.factory.manager
+        if not manager.sweep.is_armed(self._close_timeout):
+            manager.sweep.arm(self._close_timeout, manager.limits.close_timeout)
+
+    def _close_timeout(self) -> None:
+        self.factory.manager.stats.evictions[CloseReason.CLOSE_TIMEOUT] += 1
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._leave(flush=False)
+        self.state = CLOSED
+        self._outbox.close()
+        self.transport.abortConnection()
+
+    def _leave(self, flush: bool) -> None:
+        manager = self.factory.manager
+        if flush:
+            self._flush_channel()
+        manager.unsubscribe(self.channel_name, self)
+        manager.sweep.disarm(self._heartbeat)
+        manager.sweep.disarm(self._ping_timeout)
+        manager.sweep.disarm(self._aged)
+
+    def _evict(self, reason: CloseReason) -> None:
+        self.factory.manager.stats.evictions[reason] += 1
+        self.factory.log.info(
+            "Evicted a subscriber",
+            reason=reason.value,
+            channel=self.channel_name,
+            peer=self.peer,
+        )
+        self.abort()
+
+    def overflowed(self, everyone: bool) -> None:
+        """The backlog is above its bound (outbox)."""
+        self._evict(CloseReason.TOTAL_BACKLOG if everyone else CloseReason.BACKLOG)
+
+    def stalled(self) -> None:
+        """Nothing was taken for too long (outbox)."""
+        self._evict(CloseReason.STALLED)
+
+    def broken(self) -> None:
+        """The connection turned out to be lost while writing (outbox)."""
+        self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection, however it ended."""
+        manager = self.factory.manager
+        self._leave(flush=False)
+        self._outbox.close()
+        manager.sweep.disarm(self._close_timeout)
+        manager.sweep.disarm(self._too_slow)
+        manager.connections.subscribers.discard(self)
+        self._connectionLost(reason)
+        self.factory.log.debug("Unsubscribed", channel=self.channel_name, peer=self.peer)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Nothing: the channel was left before, and this may come without ``onOpen``."""
+
+
+class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autobahn is untyped
+    """Turns upgrade requests into subscribers of a channel.
+
+    Args:
+        manager: the channels.
+        takes_posts_only: whether subscribers may not publish to a channel of that name.
+        log: where to log.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, manager: ChannelManager, takes_posts_only: Callable[[str], bool], log: Log
+    ) -> None:
+        # An empty server name leaves out the Server header: it would name a version.
+        super().__init__(server="", reactor=manager.clock)
+        self.manager = manager
+        self.takes_posts_only = takes_posts_only
+        self.log = log
+
+    def upgrade(self, request: Any, channel: str, handshake: Handshake) -> None:
+        """Answer 101 and subscribe, before this returns.
+
+        Args:
+            request: a twisted.web request whose head has been checked.
+            channel: the name of the channel.
+            handshake: what was read from the head.
+        """
+        protocol = SubscriberProtocol(channel)
+        protocol.factory = self
+        http = request.channel
+        # HTTPChannel registered itself as the transport's producer and would stay so, and
+        # alive, as long as the connection lives.
+        http.transport.unregisterProducer()
+        WebSocketResource(_Seat(protocol)).render(_Head(http, handshake))
+        # The rest of a read that held more than the head is still on its way into the
+        # HTTPChannel, which would keep it for a next request that never comes.
+        http.rawDataReceived = protocol.dataReceived
+        http.requests.clear()
+
+
+class _Seat:
+    """A factory that has its protocol ready: WebSocketResource asks a factory for one."""
+
+    def __init__(self, protocol: SubscriberProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, address: object) -> SubscriberProtocol:
+        return self._protocol
+
+
+class _Head:
+    """The request that WebSocketResource gets to see.
+
+    It writes the head out again and lets Autobahn parse it. This head is made from what was
+    checked and from nothing else: the path and the origin are not Autobahn's to judge, and
+    no header value of a peer can become another header line there.
+    """
+
+    method = b"GET"
+    uri = b"/"
+
+    def __init__(self, http: Any, handshake: Handshake) -> None:
+        self.channel = http
+        self.transport = http.transport
+        self.content = BytesIO()
+        self.requestHeaders = Headers(
+            {
+                b"Host": [b"localhost"],
+                b"Upgrade": [b"websocket"],
+                b"Connection": [b"Upgrade"],
+                b"Sec-WebSocket-Version": [b"13"],
+                b"Sec-WebSocket-Key": [handshake.key],
+            }
+        )
+        if handshake.subprotocol is not None:
+            self.requestHeaders.addRawHeader(b"Sec-WebSocket-Protocol", handshake.subprotocol)
+
+
+def address_text(address: object) -> str:
+    """A peer's address for the log: ``host:port``, or ``unix``."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return f"{address.host.removeprefix('::ffff:')}:{address.port}"
+    return "unix"

@@ -1,0 +1,1 @@
+"""Tests of Pinghub; ``python -m twisted.trial tests`` runs them all."""
