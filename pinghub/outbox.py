@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pinghub.limits import Limits
 from pinghub.sweep import Sweep
@@ -27,7 +27,7 @@ class Transport(Protocol):
     def write(self, data: bytes) -> None:
         """Write, buffering what the kernel does not take."""
 
-    def registerProducer(self, producer: object, streaming: bool) -> None:
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Ask the producer for more now and whenever nothing is buffered."""
 
     def unregisterProducer(self) -> None:

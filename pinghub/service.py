@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -52,7 +54,7 @@ class Drain:
         self._connections = manager.connections
         self._manager = manager
         self._seconds = manager.limits.drain
-        self._left: list[Connection] = []
+        self._left: deque[Connection] = deque()
         self._done: Deferred[None] = Deferred()
         self._loop = LoopingCall(self._step)
         self._loop.clock = cast(IReactorTime, manager.clock)
@@ -61,10 +63,8 @@ class Drain:
         """Begin; the result fires when all connections are closed."""
         self._connections.draining = True
         self._manager.flush()
-        self._left = list(self._connections.subscribers)
-        steps = max(1, int(self._seconds * SPREAD / STEP))
-        self._at_once = -(-len(self._left) // steps)
-        self._deadline = self._manager.clock.seconds() + self._seconds
+        self._left.extend(self._connections.subscribers)
+        self._start = self._last = self._manager.clock.seconds()
         self._loop.start(STEP)
         return self._done
 
@@ -74,11 +74,17 @@ class Drain:
             self._finish()
 
     def _step(self) -> None:
-        batch, self._left = self._left[: self._at_once], self._left[self._at_once :]
-        for connection in batch:
-            connection.go_away()
-        if self._manager.clock.seconds() >= self._deadline or not self._busy():
+        now = self._manager.clock.seconds()
+        elapsed, step, self._last = now - self._start, now - self._last, now
+        for _ in range(self._due(elapsed, max(step, STEP))):
+            self._left.popleft().go_away()
+        if elapsed >= self._seconds or not self._busy():
             self._finish()
+
+    def _due(self, elapsed: float, step: float) -> int:
+        """How many to tell now: at least one, and all when their time is over."""
+        time_left = max(0.0, self._seconds * SPREAD - elapsed)
+        return math.ceil(len(self._left) * step / (time_left + step))
 
     def _busy(self) -> bool:
         return bool(self._connections.subscribers) or any(

@@ -150,8 +150,7 @@ class PinghubChannel(HTTPChannel):
 
     def _too_late(self) -> None:
         if self._phase() is Phase.NEXT or not (self.requests or self._buffer):
-            self.loseConnection()
-            self._end_in_time()
+            self.go_away()
         else:
             self.refuse(RequestTimeout("The request did not arrive in time."))
 
@@ -270,8 +269,8 @@ class PinghubChannel(HTTPChannel):
         self.transport.write(_answer(refusal))
         self.transport.unregisterProducer()
         self._networkProducer.resumeProducing()
-        shut_down_writing(self.transport)
         self._end_in_time()
+        shut_down_writing(self.transport)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # HTTPChannel calls this for whatever it cannot parse; its own answer has no text.
@@ -287,8 +286,9 @@ class PinghubChannel(HTTPChannel):
 
     def go_away(self) -> None:
         """Close, after what was answered has been sent."""
-        self.loseConnection()
+        # In this order: closing what is half closed already ends it at once.
         self._end_in_time()
+        self.loseConnection()
 
     def readConnectionLost(self) -> None:
         """The peer sends no more: let it have what was answered."""

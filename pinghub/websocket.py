@@ -204,8 +204,7 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Publish a message; answer an empty one, which is a heartbeat."""
         if not payload:
-            self._flush_channel()
-            self._outbox.send(EMPTY_TEXT)
+            self._answer_heartbeat()
         elif self.factory.takes_posts_only(self.channel_name):
             self._fail_connection(
                 CloseCode.POLICY_VIOLATION, "this channel takes messages by POST only"
@@ -214,6 +213,11 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
             self._fail_connection(CloseCode.POLICY_VIOLATION, "too many messages per second")
         else:
             self.factory.manager.publish_checked(self.channel_name, payload)
+
+    def _answer_heartbeat(self) -> None:
+        if self.state == OPEN:  # No data may follow our close frame.
+            self._flush_channel()
+            self._outbox.send(EMPTY_TEXT)
 
     def onPing(self, payload: bytes) -> None:
         """Answer a ping, unless a pong already waits to be sent (RFC 6455 section 5.5.3)."""

@@ -1,0 +1,324 @@
+"""The hub: subscribing, publishing, order, and what a fault may touch."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pinghub.channels import ChannelManager, CloseReason
+from pinghub.errors import MessageTooLarge, NotText
+from pinghub.frames import text_frame
+from pinghub.limits import Limits
+
+
+class Inbox:
+    """A subscriber that keeps what it is given, one entry for each delivery."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[bytes] = []
+
+    def deliver(self, frames: bytes) -> None:
+        self.deliveries.append(frames)
+
+
+class Faulty:
+    """A subscriber that raises."""
+
+    def deliver(self, frames: bytes) -> None:
+        raise RuntimeError("out of order")
+
+
+def frames(*messages: str) -> bytes:
+    """The joined frames of some messages."""
+    return b"".join(text_frame(message.encode()) for message in messages)
+
+
+class HubTests(SynchronousTestCase):
+    """A manager with a clock, and the errors it reported."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.errors: list[str] = []
+        self.manager = ChannelManager(
+            self.clock, Limits(), lambda text, error: self.errors.append(f"{text}: {error}")
+        )
+
+    def inbox(self, name: str = "/a") -> Inbox:
+        """A new subscriber of a channel."""
+        inbox = Inbox()
+        self.manager.subscribe(name, inbox)
+        return inbox
+
+    def end_of_turn(self) -> None:
+        """Let the reactor turn end."""
+        self.clock.advance(0)
+
+
+class SubscribeTests(HubTests):
+    """Coming and going."""
+
+    def test_subscribe_says_whether_anything_changed(self) -> None:
+        """Subscribing twice is subscribing once, and only the first call says so."""
+        inbox = Inbox()
+        self.assertTrue(self.manager.subscribe("/a", inbox))
+        self.assertFalse(self.manager.subscribe("/a", inbox))
+        self.assertEqual(self.manager.subscribers("/a"), 1)
+
+    def test_unsubscribe_says_whether_anything_changed(self) -> None:
+        """Unsubscribing is idempotent, from channels that do not exist too."""
+        inbox, other = self.inbox(), self.inbox()
+        self.assertTrue(self.manager.unsubscribe("/a", inbox))
+        self.assertFalse(self.manager.unsubscribe("/a", inbox))
+        self.assertFalse(self.manager.unsubscribe("/b", other))
+
+    def test_a_channel_lasts_from_its_first_to_its_last_subscriber(self) -> None:
+        """A channel exists from its first subscriber to its last; nothing is kept after."""
+        self.assertIsNone(self.manager.channel("/a"))
+        first, second = self.inbox(), self.inbox()
+        channel = self.manager.channel("/a")
+        assert channel is not None
+        self.assertEqual((len(channel), len(self.manager)), (2, 1))
+        self.assertIn(first, channel)
+        self.manager.unsubscribe("/a", first)
+        self.assertIs(self.manager.channel("/a"), channel)
+        self.manager.unsubscribe("/a", second)
+        self.assertIsNone(self.manager.channel("/a"))
+        self.assertEqual(len(self.manager), 0)
+
+    def test_names_are_checked(self) -> None:
+        """A name without a slash or with more than 256 characters is no channel's."""
+        for name in ("a", "", "/" + "x" * 256):
+            self.assertRaises(ValueError, self.manager.subscribe, name, Inbox())
+            self.assertRaises(ValueError, self.manager.publish, name, "hello")
+        self.assertTrue(self.manager.subscribe("/" + "x" * 255, Inbox()))
+
+
+class PublishTests(HubTests):
+    """From a publisher to all subscribers."""
+
+    def test_every_subscriber_of_the_channel_gets_the_message(self) -> None:
+        """Every subscriber of a channel receives every message, and nobody else does."""
+        first, second, other = self.inbox(), self.inbox(), self.inbox("/b")
+        self.assertEqual(self.manager.publish("/a", "hello"), 2)
+        self.end_of_turn()
+        self.assertEqual(first.deliveries, [frames("hello")])
+        self.assertEqual(second.deliveries, [frames("hello")])
+        self.assertEqual(other.deliveries, [])
+
+    def test_messages_of_a_turn_are_joined_and_shared(self) -> None:
+        """All messages of a reactor turn are one delivery of the same bytes, in order."""
+        first, second = self.inbox(), self.inbox()
+        for text in "abc":
+            self.manager.publish("/a", text)
+        self.assertEqual(first.deliveries, [])
+        self.end_of_turn()
+        self.assertEqual(first.deliveries, [frames("a", "b", "c")])
+        self.assertIs(first.deliveries[0], second.deliveries[0])
+
+    def test_turns_follow_each_other(self) -> None:
+        """Messages of different turns are different deliveries, in order."""
+        inbox = self.inbox()
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        self.manager.publish("/a", "2")
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [frames("1"), frames("2")])
+
+    def test_one_call_for_all_channels(self) -> None:
+        """However many channels have something pending, one call is scheduled per turn."""
+        for number in range(20):
+            self.inbox(f"/{number}")
+            self.manager.publish(f"/{number}", "x")
+            self.manager.publish(f"/{number}", "y")
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.end_of_turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nobody_listens(self) -> None:
+        """A message to a channel nobody listens to is dropped, counted, and not kept."""
+        self.assertEqual(self.manager.publish("/a", "lost"), 0)
+        inbox = self.inbox()
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [])
+        self.assertEqual((self.manager.stats.dropped, self.manager.stats.published), (1, 0))
+        self.assertEqual(len(self.manager), 1)
+
+    def test_an_empty_message_is_not_broadcast(self) -> None:
+        """An empty message is a heartbeat: nothing is broadcast."""
+        inbox = self.inbox()
+        self.assertEqual(self.manager.publish("/a", ""), 0)
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [])
+
+    def test_text_and_bytes_are_the_same_message(self) -> None:
+        """A message may be given as text or as its UTF-8 bytes."""
+        inbox = self.inbox()
+        self.manager.publish("/a", "Füße 🦶")
+        self.manager.publish("/a", "Füße 🦶".encode())
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [frames("Füße 🦶", "Füße 🦶")])
+
+    def test_what_is_not_unicode_is_refused(self) -> None:
+        """Bytes that are not UTF-8 and lone surrogates are no text."""
+        inbox = self.inbox()
+        self.assertRaises(NotText, self.manager.publish, "/a", b"\xff")
+        self.assertRaises(NotText, self.manager.publish, "/a", "\ud800")
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [])
+
+    def test_the_largest_message(self) -> None:
+        """One message: 65 536 bytes and no more."""
+        inbox = self.inbox()
+        self.assertEqual(self.manager.publish("/a", "ä" * 32768), 1)
+        self.assertRaises(MessageTooLarge, self.manager.publish, "/a", "ä" * 32768 + "x")
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [frames("ä" * 32768)])
+
+    def test_stats(self) -> None:
+        """Messages are counted once, deliveries for each subscriber."""
+        for _ in range(3):
+            self.inbox()
+        self.manager.publish("/a", "x")
+        self.manager.publish("/a", "y")
+        self.end_of_turn()
+        self.assertEqual(self.manager.stats.published, 2)
+        self.assertEqual(self.manager.stats.deliveries, 6)
+
+    def test_pending_is_bounded(self) -> None:
+        """Messages joined into one write: 256 KiB, then they are written at once."""
+        inbox = self.inbox()
+        for _ in range(3):
+            self.manager.publish("/a", "x" * 65536)
+        self.assertEqual(inbox.deliveries, [])
+        self.manager.publish("/a", "x" * 65536)
+        self.assertEqual([len(each) for each in inbox.deliveries], [4 * (65536 + 10)])
+        self.end_of_turn()
+        self.assertEqual(len(inbox.deliveries), 1)
+
+    def test_messages_after_a_flush_within_the_turn(self) -> None:
+        """What is published after an early flush is still delivered, behind it."""
+        inbox = self.inbox()
+        channel = self.manager.channel("/a")
+        assert channel is not None
+        self.manager.publish("/a", "1")
+        channel.flush()
+        self.manager.publish("/a", "2")
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [frames("1"), frames("2")])
+
+
+class JoinTests(HubTests):
+    """Subscribing while messages are pending."""
+
+    def test_nothing_from_before(self) -> None:
+        """A subscriber receives the messages published after it came, none from before."""
+        early = self.inbox()
+        self.manager.publish("/a", "1")
+        late = self.inbox()
+        self.manager.publish("/a", "2")
+        last = self.inbox()
+        self.end_of_turn()
+        self.assertEqual(early.deliveries, [frames("1", "2")])
+        self.assertEqual(late.deliveries, [frames("2")])
+        self.assertEqual(last.deliveries, [])
+        self.assertEqual(self.manager.stats.deliveries, 3)
+        self.manager.publish("/a", "3")
+        self.end_of_turn()
+        for inbox in (early, late, last):
+            self.assertEqual(inbox.deliveries[-1], frames("3"))
+
+    def test_leaving_and_coming_back(self) -> None:
+        """Who leaves and comes back within a turn gets what follows, once."""
+        self.inbox()
+        inbox = self.inbox()
+        self.manager.publish("/a", "1")
+        self.manager.unsubscribe("/a", inbox)
+        self.manager.subscribe("/a", inbox)
+        self.manager.publish("/a", "2")
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [frames("2")])
+
+    def test_a_channel_that_ended_with_something_pending(self) -> None:
+        """A channel made anew within the turn does not get what its predecessor lost."""
+        inbox = self.inbox()
+        self.manager.publish("/a", "1")
+        self.manager.unsubscribe("/a", inbox)
+        self.manager.subscribe("/a", inbox)
+        self.end_of_turn()
+        self.assertEqual(inbox.deliveries, [])
+
+
+class FaultTests(HubTests):
+    """One failing subscriber never affects another, nor the publisher."""
+
+    def test_a_subscriber_that_raises(self) -> None:
+        """A fault unsubscribes the one, reports one line, and the others get everything."""
+        before, after = Inbox(), Inbox()
+        self.manager.subscribe("/a", before)
+        self.manager.subscribe("/a", Faulty())
+        self.manager.subscribe("/a", after)
+        self.assertEqual(self.manager.publish("/a", "1"), 3)
+        self.end_of_turn()
+        self.assertEqual(self.manager.publish("/a", "2"), 2)
+        self.end_of_turn()
+        for inbox in (before, after):
+            self.assertEqual(inbox.deliveries, [frames("1"), frames("2")])
+        self.assertEqual(len(self.errors), 1)
+        self.assertEqual(self.manager.stats.evictions[CloseReason.FAULT], 1)
+
+    def test_the_last_subscriber_raises(self) -> None:
+        """A channel whose only subscriber fails ends."""
+        self.manager.subscribe("/a", Faulty())
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        self.assertEqual(len(self.manager), 0)
+
+    def test_without_an_error_handler(self) -> None:
+        """Without a handler, faults go to the standard library's logging."""
+        manager = ChannelManager(self.clock)
+        manager.subscribe("/a", Faulty())
+        manager.publish("/a", "1")
+        with self.assertLogs("pinghub.channels", "ERROR") as logs:
+            self.end_of_turn()
+        self.assertIn("RuntimeError: out of order", logs.output[0])
+
+    def test_leaving_during_a_delivery(self) -> None:
+        """Who is unsubscribed while a message is handed out does not disturb the others."""
+        manager, last = self.manager, Inbox()
+
+        class Leaver(Inbox):
+            def deliver(self, frames: bytes) -> None:
+                super().deliver(frames)
+                manager.unsubscribe("/a", self)
+
+        leavers = [Leaver() for _ in range(3)]
+        for leaver in leavers:
+            manager.subscribe("/a", leaver)
+        manager.subscribe("/a", last)
+        manager.publish("/a", "1")
+        self.end_of_turn()
+        self.assertEqual([each.deliveries for each in leavers], [[frames("1")]] * 3)
+        self.assertEqual(last.deliveries, [frames("1")])
+        self.assertEqual(manager.subscribers("/a"), 1)
+
+    def test_publishing_during_a_delivery(self) -> None:
+        """What a subscriber publishes while it takes a message follows it, for everybody."""
+        manager = self.manager
+
+        class Echo(Inbox):
+            def deliver(self, frames: bytes) -> None:
+                super().deliver(frames)
+                if len(self.deliveries) == 1:
+                    manager.publish("/a", "2")
+                    channel = manager.channel("/a")
+                    assert channel is not None
+                    channel.flush()
+
+        echo = Echo()
+        manager.subscribe("/a", echo)
+        last = self.inbox()
+        manager.publish("/a", "1")
+        self.end_of_turn()
+        self.end_of_turn()
+        for inbox in (echo, last):
+            self.assertEqual(b"".join(inbox.deliveries), frames("1", "2"))
