@@ -69,7 +69,8 @@ class Drain:
         return self._done
 
     def hurry(self) -> None:
-        """Abort whoever is left now."""
+        """Abort whoever is left now, or as soon as it has begun."""
+        self._seconds = 0.0
         if self._loop.running:
             self._finish()
 
@@ -140,6 +141,7 @@ class PinghubService(Service):
     ) -> None:
         self._manager = manager
         self._site = site
+        self._reactor = reactor
         self._origins = origins
         self._log = log or Log(manager.clock, manager.limits)
         self._endpoints = [
@@ -181,6 +183,10 @@ class PinghubService(Service):
         super().startService()
         if self._signals is not None:
             self._signals.start()
+        # Whoever reads this line may rely on it: connections are accepted, signals handled.
+        self._reactor.callWhenRunning(self._announce)
+
+    def _announce(self) -> None:
         where = ", ".join(self.addresses)
         self._log.plain(f"Listening on {where}; allowed origins: {self._origins}")
 
@@ -188,9 +194,11 @@ class PinghubService(Service):
         """Stop listening, then drain; the result fires when all connections are closed."""
         super().stopService()
         self._started = False
-        closed = self._close_ports()
-        self._drain = Drain(self._manager)
-        stopped = gatherResults([closed, self._drain.start()])
+        draining = self._drain = Drain(self._manager)
+        # Listeners close in the next turn of the reactor; who is told to reconnect before
+        # that would be accepted once more.
+        stopped = self._close_ports()
+        stopped.addCallback(lambda _: draining.start())
         return stopped.addCallback(self._stopped)
 
     def hurry(self) -> None:
@@ -218,7 +226,9 @@ def _endpoint(reactor: Any, addr: str, backlog: int) -> tuple[IStreamServerEndpo
     except Exception as error:
         # The parsers of endpoint descriptions raise whatever they stumble over: ValueError,
         # TypeError, OSError for a certificate, OpenSSL's own error for a bad one.
-        raise ConfigurationError("--addr", addr, _reason(error)) from error
+        missing = addr.startswith("systemd:") and isinstance(error, LookupError)
+        reason = "systemd handed over no such socket" if missing else _reason(error)
+        raise ConfigurationError("--addr", addr, reason) from error
 
 
 def _listen(endpoint: IStreamServerEndpoint, site: IProtocolFactory) -> IListeningPort:

@@ -261,7 +261,7 @@ class Peer:
         """Read all complete frames that arrived since the last time."""
         self.read()
         found = []
-        while (parsed := _parse(self._received)) is not None:
+        while (parsed := parse_frame(self._received)) is not None:
             frame, self._received = parsed
             found.append(frame)
         return found
@@ -371,7 +371,7 @@ def client_frame(
     return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
-def _parse(data: bytes) -> tuple[Frame, bytes] | None:
+def parse_frame(data: bytes) -> tuple[Frame, bytes] | None:
     """The first frame of what a server sent, and the rest; None if it is not complete."""
     if len(data) < 2:
         return None
