@@ -1,0 +1,1 @@
+"""Measurements of Pinghub; each module runs with ``python -m benchmarks.NAME``."""
