@@ -27,6 +27,7 @@ LEVELS = ("debug", "info", "warn", "error")
 class CommandOptions(Options):
     """The options of the server, and what twistd would bring."""
 
+    synopsis = "Usage: pinghub [options]"
     optParameters = [
         [
             "log-level",

@@ -265,8 +265,16 @@ def default_text(name: str) -> str:
         return f"auto: {bound.auto}"
     if bound.off and value == 0:
         return "0: off"
-    units = {"bytes": " bytes", "seconds": " s", "per second": " per second", "count": ""}
-    return f"{value:g}{units[bound.unit]}" if value < 100_000 else f"{value}{units[bound.unit]}"
+    if bound.unit == "bytes":
+        return _size_text(value)
+    return f"{value:g}" + {"seconds": " s", "per second": " per second"}.get(bound.unit, "")
+
+
+def _size_text(size: int) -> str:
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
 
 
 def _bound_of(entry: Field[Any]) -> Bound:

@@ -82,7 +82,9 @@ class PinghubRequest(Request):
         """Answer a fault of ours, without details."""
         self.site.log_failure("A request failed", reason.value)
         if not self.startedWriting:
-            self.write(refuse(self, InternalError()))
+            body = refuse(self, InternalError())
+            self.setHeader("Content-Length", str(len(body)))
+            self.write(body)
         self.finish()
         return reason
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -26,7 +26,7 @@ class Server:
 
     Attributes:
         process: the running process.
-        output: the lines it logged until it listened.
+        output: the lines it has logged.
         addresses: what it said that it listens on.
         port: the port of the first of them, 0 for a unix socket.
     """
@@ -48,6 +48,9 @@ class Server:
         self.addresses: list[str] = []
         self.port = 0
         self.pass_fds: tuple[int, ...] = ()
+        self._news = threading.Condition()
+        self._silent = False
+        self._collector = threading.Thread(target=self._collect, daemon=True)
 
     def __enter__(self) -> Server:
         self.process = subprocess.Popen(
@@ -59,31 +62,41 @@ class Server:
             cwd=self.cwd,
             pass_fds=self.pass_fds,
         )
+        self._collector.start()
         try:
-            self._wait_until_it_listens()
+            self.addresses = self.wait_for(LISTENING)[1].split(", ")
         except BaseException:
             self.kill()
             raise
+        port = re.search(r":(\d+)$", self.addresses[0])
+        self.port = int(port[1]) if port else 0
         return self
 
-    def _wait_until_it_listens(self) -> None:
+    def _collect(self) -> None:
+        # A pipe that nobody reads would block the server once it is full.
         assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.output.append(line.decode(errors="replace"))
+                self._news.notify_all()
+        with self._news:
+            self._silent = True
+            self._news.notify_all()
+
+    def wait_for(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Wait until a line of the log matches; raise if the server ends before it does."""
+        seen = 0
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            ready, _, _ = select.select([self.process.stdout], [], [], 0.2)
-            if not ready:
-                continue
-            line = self.process.stdout.readline().decode()
-            if not line:
-                break
-            self.output.append(line)
-            found = LISTENING.search(line)
-            if found:
-                self.addresses = found[1].split(", ")
-                port = re.search(r":(\d+)$", self.addresses[0])
-                self.port = int(port[1]) if port else 0
-                return
-        raise AssertionError("the server did not start: " + "".join(self.output))
+        with self._news:
+            while True:
+                for line in self.output[seen:]:
+                    if match := pattern.search(line):
+                        return match
+                seen = len(self.output)
+                left = deadline - time.monotonic()
+                if self._silent or left < 0:
+                    raise AssertionError(f"no {pattern.pattern!r}: " + "".join(self.output))
+                self._news.wait(left)
 
     def __exit__(
         self,
@@ -109,17 +122,22 @@ class Server:
         return self.wait(seconds)
 
     def wait(self, seconds: float = 10.0) -> int:
-        """Collect the output until the end of the process; return its exit status."""
+        """Wait for the end of the process; return its exit status."""
         try:
-            rest, _ = self.process.communicate(timeout=seconds)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        if rest:
-            self.output.extend(rest.decode(errors="replace").splitlines(keepends=True))
+        self._finish()
         return self.process.returncode
 
     def kill(self) -> None:
         """End the process at once."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._collector.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
