@@ -59,7 +59,7 @@ class Log:
         """
         self._write(LogLevel.info, kind, peer)
 
-    def failure(self, kind: str, error: Exception) -> None:
+    def failure(self, kind: str, error: BaseException | None) -> None:
         """Write a fault of our own, with its traceback."""
         if self._passes(kind):
             self._logger.failure("{kind}", Failure(error), kind=kind)

@@ -91,10 +91,9 @@ class TotalBacklog:
 
     def _relieve(self) -> None:
         target = self._limit - self._limit // 16
-        for outbox in sorted(self._waiting, key=lambda each: each.size, reverse=True):
-            if self.size <= target:
-                break
-            outbox.overflow(everyone=True)
+        waiting = sorted(self._waiting, key=lambda each: each.size)
+        while self.size > target:
+            waiting.pop().overflow(everyone=True)
 
 
 class Outbox:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -221,8 +221,6 @@ def _endpoint(reactor: Any, addr: str, backlog: int) -> tuple[IStreamServerEndpo
     description = endpoint_description(addr, backlog)
     try:
         return serverFromString(reactor, description), unix_path(description)
-    except ConfigurationError:
-        raise
     except Exception as error:
         # The parsers of endpoint descriptions raise whatever they stumble over: ValueError,
         # TypeError, OSError for a certificate, OpenSSL's own error for a bad one.
@@ -258,6 +256,5 @@ def _address_text(address: object) -> str:
         return f"[{address.host}]:{address.port}"
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
-    if isinstance(address, UNIXAddress) and address.name:
-        return os.fsdecode(address.name)
-    return str(address)
+    name = getattr(address, "name", None)
+    return os.fsdecode(name) if name else str(address)

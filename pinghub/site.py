@@ -81,10 +81,13 @@ class PinghubRequest(Request):
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer a fault of ours, without details."""
         self.site.log_failure("A request failed", reason.value)
-        if not self.startedWriting:
-            body = refuse(self, InternalError())
-            self.setHeader("Content-Length", str(len(body)))
-            self.write(body)
+        if self.startedWriting:
+            # Half an answer must not look like a whole one.
+            self.channel.abort()
+            return reason
+        body = refuse(self, InternalError())
+        self.setHeader("Content-Length", str(len(body)))
+        self.write(body)
         self.finish()
         return reason
 
@@ -168,8 +171,6 @@ class PinghubChannel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         """Take one line of a head."""
-        if self.refused:
-            return
         if self.requests:
             self._head_size += len(line) + 2
             if self._head_size > self.limits.head_size:
@@ -191,8 +192,6 @@ class PinghubChannel(HTTPChannel):
     def headerReceived(self, line: bytes) -> bool:
         """Take one header field; whether it was good."""
         self._fields += 1
-        if self.refused:
-            return False
         if self._fields > self.limits.head_fields:
             self.refuse(HeadTooLarge("The request has too many header fields."))
             return False
@@ -206,8 +205,6 @@ class PinghubChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Refuse a body that will not be taken before it is sent, and before a 100."""
         self._fields = 0
-        if self.refused:
-            return
         headers = self.requests[-1].requestHeaders
 
         def values(name: bytes) -> list[bytes]:
@@ -220,11 +217,6 @@ class PinghubChannel(HTTPChannel):
             self.refuse(BadRequest("A websocket handshake has no body."))
         else:
             super().allHeadersReceived()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Take bytes of a body."""
-        if not self.refused:
-            super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
         """Answer a complete request."""
@@ -253,8 +245,7 @@ class PinghubChannel(HTTPChannel):
         """The answers were taken: go on with what was read already."""
         super().resumeProducing()
         self.paused = False
-        if self._buffer and not self._handlingRequest:
-            self.dataReceived(b"")
+        self.dataReceived(b"")
 
     # Refusing and closing.
 
@@ -267,6 +258,7 @@ class PinghubChannel(HTTPChannel):
         if self.refused:
             return
         self.refused = True
+        # The parser's loops end where there is nothing left to parse.
         self.clearLineBuffer()
         self.transport.write(_answer(refusal))
         self.transport.unregisterProducer()
@@ -356,8 +348,7 @@ class PinghubSite(Site):
 
     def log_failure(self, kind: str, error: BaseException | None) -> None:
         """Log a fault of a resource."""
-        if isinstance(error, Exception):
-            self._log_lines.failure(kind, error)
+        self._log_lines.failure(kind, error)
 
     def startFactory(self) -> None:
         """Nothing: Site would start a clock for its access log, and there is none."""

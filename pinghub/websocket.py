@@ -89,7 +89,7 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
     def __init__(self, channel: str) -> None:
         super().__init__()
         self.channel_name = channel
-        self.message_data: list[bytes] | None = None
+        self.message_data: list[bytes] = []
         self._fragments = 0
         self._incomplete = False
         self._pinged = False
@@ -197,9 +197,8 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
 
     def onMessageEnd(self) -> None:
         """Take a complete message. Autobahn's own also makes a Deferred for each."""
-        parts, self.message_data = self.message_data, None
-        if parts is not None and not self.failedByMe:
-            self.onMessage(b"".join(parts), False)
+        parts, self.message_data = self.message_data, []
+        self.onMessage(b"".join(parts), False)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Publish a message; answer an empty one, which is a heartbeat."""
@@ -226,7 +225,7 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
             self._pings = Rate(manager.clock, manager.limits.pings_per_second)
         if not self._pings.allows():
             self._evict(CloseReason.PING_FLOOD)
-        elif self._outbox.queued - self._outbox.size >= self._pong_end:
+        elif self.state == OPEN and self._outbox.queued - self._outbox.size >= self._pong_end:
             self._flush_channel()
             self.sendPong(payload)
             self._pong_end = self._outbox.queued
@@ -237,8 +236,12 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
     # Sending.
 
     def deliver(self, frames: bytes) -> None:
-        """Send the messages of the channel."""
-        self._outbox.send(frames)
+        """Send the messages of the channel; a fault ends this connection and no other."""
+        try:
+            self._outbox.send(frames)
+        except Exception as error:
+            self.factory.log.failure("A connection failed to take a message", error)
+            self._evict(CloseReason.FAULT)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Send what Autobahn has to say: the 101, pongs and close frames."""

@@ -263,6 +263,9 @@ class BodyTests(SiteTests):
         peer = self.server.connect()
         peer.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5 + b"0\r\n\r\n")
         self.assert_refused(peer, 413)
+        peer = self.server.connect()
+        peer.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 3 + b"nonsense\r\n")
+        self.assert_refused(peer, 413)
         self.assertEqual(self.server.manager.stats.dropped, 1)
 
     def test_the_body_stays_in_memory(self) -> None:
@@ -394,6 +397,16 @@ class Broken(Resource):
         raise RuntimeError("broken")
 
 
+class Half(Resource):
+    """A resource that raises within its answer."""
+
+    isLeaf = True
+
+    def render(self, request: Any) -> bytes:
+        request.write(b"half an answer")
+        raise RuntimeError("broken")
+
+
 class OtherResourceTests(SiteTests):
     """Somebody else's resources in a PinghubSite."""
 
@@ -404,6 +417,7 @@ class OtherResourceTests(SiteTests):
         root.putChild(b"live", self.server.resource)
         root.putChild(b"slow", self.slow)
         root.putChild(b"broken", Broken())
+        root.putChild(b"half", Half())
         self.server.site = PinghubSite(root, self.server.manager)
 
     def test_an_answer_has_no_deadline(self) -> None:
@@ -426,7 +440,15 @@ class OtherResourceTests(SiteTests):
         response = self.server.request("GET", "/broken")
         self.assertEqual(response.status, 500)
         self.assertEqual(response.headers["content-type"], "text/plain; charset=utf-8")
+        self.assertEqual(response.body.count(b"\n"), 1)
         self.assertNotIn(b"broken", response.body)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_a_fault_within_an_answer(self) -> None:
+        """A resource that raises within its answer: the connection is aborted, not finished."""
+        peer = self.server.connect()
+        peer.send(http_request("GET", "/half"))
+        self.assertTrue(peer.transport.reset)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_http_1_1_only(self) -> None:

@@ -7,11 +7,13 @@ import hashlib
 from collections.abc import Iterable
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.channels import CloseReason
 from pinghub.frames import CloseCode
 from pinghub.limits import Limits
+from pinghub.outbox import Outbox
 from pinghub.testing import (
     BINARY,
     CLOSE,
@@ -24,7 +26,7 @@ from pinghub.testing import (
     client_frame,
     upgrade_request,
 )
-from pinghub.websocket import SubscriberProtocol
+from pinghub.websocket import SubscriberProtocol, address_text
 
 CONTINUATION = 0x0
 
@@ -271,7 +273,7 @@ class MessageTests(WebsocketTests):
 
     def test_a_message_that_does_not_end(self) -> None:
         """A message in parts: 20 s in total, then close 1008."""
-        server = self.server()
+        server = self.server(Limits(ping_interval=0))
         whole, begun = server.subscribe("/a"), server.subscribe("/a")
         begun.send(client_frame(TEXT, b"never", fin=False))
         for _ in range(19):
@@ -460,6 +462,19 @@ class PingTests(WebsocketTests):
         self.assertEqual(len(server.manager.sweep), 0)
 
 
+class FailingOutbox(Outbox):
+    """An outbox that raises."""
+
+    def __init__(self) -> None:
+        """Nothing is needed."""
+
+    def send(self, data: bytes) -> None:
+        raise RuntimeError("out of order")
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
 class CloseTests(WebsocketTests):
     """Closing, from both sides."""
 
@@ -587,6 +602,48 @@ class CloseTests(WebsocketTests):
         self.assertEqual(server.post("/a", b"x").status, 200)
         self.assertEqual(other.texts(), ["x"])
         self.assertEqual(server.manager.subscribers("/a"), 1)
+
+    def test_closing_twice(self) -> None:
+        """A connection that is closing is not told to close again."""
+        server = self.server()
+        peer = server.subscribe("/a")
+        for _ in range(2):
+            for protocol in server.manager.connections.subscribers:
+                protocol.go_away()
+        self.assertEqual([each.code for each in peer.frames()], [CloseCode.GOING_AWAY])
+
+    def test_a_fault_while_delivering(self) -> None:
+        """A connection that fails to take a message is dropped; the others get it."""
+        server = self.server()
+        faulty, healthy = server.subscribe("/a"), server.subscribe("/a")
+        (protocol,) = (
+            each
+            for each in server.manager.connections.subscribers
+            if isinstance(each, SubscriberProtocol) and each.transport is faulty.transport
+        )
+        outbox, protocol._outbox = protocol._outbox, FailingOutbox()
+        self.addCleanup(outbox.close)
+        self.assertEqual(server.post("/a", b"x").headers["pinghub-subscribers"], "2")
+        self.assertEqual(healthy.texts(), ["x"])
+        self.assertTrue(faulty.transport.reset)
+        self.assertEqual(server.manager.stats.evictions, {CloseReason.FAULT: 1})
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_unsubscribed_by_others(self) -> None:
+        """A connection whose subscription the site's own code ended goes on."""
+        server = self.server()
+        peer = server.subscribe("/a")
+        (protocol,) = server.manager.connections.subscribers
+        assert isinstance(protocol, SubscriberProtocol)
+        self.assertTrue(server.manager.unsubscribe("/a", protocol))
+        peer.send(client_frame(PING, b"still there?"))
+        self.assertEqual(peer.frames(), [Frame(PONG, b"still there?")])
+
+    def test_addresses_in_the_log(self) -> None:
+        """A peer's address is written without the prefix of mapped addresses."""
+        self.assertEqual(address_text(IPv4Address("TCP", "192.0.2.1", 5)), "192.0.2.1:5")
+        self.assertEqual(address_text(IPv6Address("TCP", "::ffff:192.0.2.1", 5)), "192.0.2.1:5")
+        self.assertEqual(address_text(UNIXAddress(b"/run/s")), "unix")
 
 
 class EvictionTests(WebsocketTests):
