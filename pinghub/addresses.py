@@ -22,8 +22,9 @@ ACCEPTED = (
 )
 
 _GO = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[A-Za-z0-9-]+)")
-_KINDS = ("tcp", "tcp6", "ssl", "unix", "systemd", "haproxy", "fd", "tls")
+_KINDS = ("tcp", "tcp6", "ssl", "unix", "systemd", "haproxy", "tls")
 _WITH_BACKLOG = re.compile(r"(?:haproxy:)?(?:tcp6?|ssl|unix):")
+_UNIX = re.compile(r"(?:haproxy:)?unix:")
 # Debian leaves /etc/services to a package that small systems do not have.
 _SERVICES = {"http": 80, "https": 443}
 
@@ -44,13 +45,18 @@ def endpoint_description(addr: str, backlog: int = 1024) -> str:
     if addr.startswith("/"):
         return f"unix:{_escape(addr)}:lockfile=0:backlog={backlog}"
     go = _GO.fullmatch(addr)
-    if go and not (kind in _KINDS and go["port"].isdigit() and kind != "localhost"):
+    if go and kind not in _KINDS:
         return _tcp(addr, go, backlog)
-    if not colon or not re.fullmatch(r"[A-Za-z0-9_.+-]+", kind):
+    if not colon or kind == "stdio" or not re.fullmatch(r"[A-Za-z0-9_.+-]+", kind):
         raise ConfigurationError("--addr", addr, ACCEPTED)
-    if _WITH_BACKLOG.match(addr) and not re.search(r":backlog=", addr):
-        return f"{addr}:backlog={backlog}"
-    return addr
+    description = addr
+    if _UNIX.match(addr) and ":lockfile=" not in addr:
+        # Twisted's lock file names a process id. In a container that is always the same one,
+        # so that after a crash the lock would seem to be held for ever.
+        description += ":lockfile=0"
+    if _WITH_BACKLOG.match(addr) and ":backlog=" not in addr:
+        description += f":backlog={backlog}"
+    return description
 
 
 def _tcp(addr: str, go: re.Match[str], backlog: int) -> str:
@@ -61,13 +67,12 @@ def _tcp(addr: str, go: re.Match[str], backlog: int) -> str:
         host = _resolve(addr, go["host"])
     else:
         host = "::" if _dual_stack() else "0.0.0.0"
-    kind = "tcp6" if ":" in host else "tcp"
-    return f"{kind}:{port}:interface={_escape(host)}:backlog={backlog}"
+    return f"tcp:{port}:interface={_escape(host)}:backlog={backlog}"
 
 
 def _port(addr: str, text: str) -> int:
     if text.isdigit():
-        port = int(text[:6])
+        port = int(text.lstrip("0")[:6] or "0")
     elif text in _SERVICES:
         port = _SERVICES[text]
     else:
@@ -92,7 +97,7 @@ def _resolve(addr: str, host: str) -> str:
     """One address of a host, IPv4 before IPv6, as Go's net.Listen chooses."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
+    except (OSError, UnicodeError):  # A name that IDNA cannot express is a UnicodeError.
         raise ConfigurationError("--addr", addr, f"no host is called {host}") from None
     found.sort(key=lambda each: each[0] != socket.AF_INET)
     return str(found[0][4][0])
@@ -115,12 +120,14 @@ def _escape(text: str) -> str:
 
 
 def unix_path(description: str) -> str | None:
-    """The socket path of a ``unix:`` description; None for other kinds."""
-    kind, *arguments = re.split(r"(?<!\\):", description)
-    if kind != "unix" or not arguments:
+    """The socket path of a ``unix:`` or ``haproxy:unix:`` description; None for other kinds."""
+    kind, *arguments = re.findall(r"((?:\\.|[^\\:])*)(?::|$)", description, re.DOTALL)
+    if kind == "haproxy":
+        kind, *arguments = arguments
+    if kind != "unix":
         return None
     path = next((each[8:] for each in arguments if each.startswith("address=")), arguments[0])
-    return re.sub(r"\\(.)", r"\1", path)
+    return re.sub(r"\\(.)", r"\1", path, flags=re.DOTALL)
 
 
 def clear_stale_socket(path: str) -> None:

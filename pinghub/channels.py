@@ -1,9 +1,10 @@
 """The hub: channels, their subscribers, and the path of a message.
 
 A message is framed once and appended to what is pending for its channel. At the end of the
-reactor turn the pending frames are joined, and the same bytes are handed to every subscriber.
-There is one thread, one pending list per channel and one flush, so that all subscribers see
-one order, whoever published and however.
+reactor turn the pending frames are joined into a batch, and the same bytes are handed to every
+subscriber; a large fan-out takes several turns, and the next batch waits for its end. There is
+one thread, one pending list per channel and one batch, so that all subscribers see one order,
+whoever published and however.
 
 This module knows no I/O: a subscriber is anything with a ``deliver`` method.
 """
@@ -11,8 +12,7 @@ This module knows no I/O: a subscriber is anything with a ``deliver`` method.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from pinghub.errors import MessageTooLarge, NotText
 from pinghub.frames import text_frame
 from pinghub.limits import Limits
 from pinghub.outbox import TotalBacklog
-from pinghub.sweep import Clock, Sweep
+from pinghub.sweep import Clock, ErrorHandler, Sweep
 
 
 class Subscriber(Protocol):
@@ -65,9 +65,6 @@ class Stats:
     evictions: Counter[CloseReason] = field(default_factory=Counter)
 
 
-ErrorHandler = Callable[[str, Exception], None]
-
-
 def _log_error(text: str, error: Exception) -> None:
     logging.getLogger(__name__).error(text, exc_info=error)
 
@@ -75,18 +72,23 @@ def _log_error(text: str, error: Exception) -> None:
 class Channel:
     """One channel, as long as someone listens to it.
 
-    What is pending is bounded by ``Limits.join_size``: at the bound it is handed out at once
-    instead of at the end of the reactor turn.
+    Two things may be under way: a *batch*, frames that are being handed to all who were
+    subscribed when it began, and *pending* frames, which are the next batch. What is pending is
+    bounded by ``Limits.join_at``: at the bound everything is handed out at once.
 
     Attributes:
         name: its name.
     """
 
     __slots__ = (
+        "_batch",
+        "_batch_late",
         "_flushing",
-        "_late",
+        "_joined",
         "_manager",
+        "_owed",
         "_pending",
+        "_pending_late",
         "_pending_size",
         "_subscribers",
         "name",
@@ -99,8 +101,13 @@ class Channel:
         self._subscribers: dict[Subscriber, None] = {}
         self._pending: list[bytes] = []
         self._pending_size = 0
-        # Who came while frames were pending, and how many of them are not theirs.
-        self._late: dict[Subscriber, int] = {}
+        self._batch: list[bytes] = []
+        self._joined = b""
+        # Who is still to get the batch; the next one is the last.
+        self._owed: list[Subscriber] = []
+        # Who must not get the first so many frames, because they came later or have them.
+        self._pending_late: dict[Subscriber, int] = {}
+        self._batch_late: dict[Subscriber, int] = {}
         self._flushing = False
 
     def __len__(self) -> int:
@@ -120,61 +127,107 @@ class Channel:
             How many subscribers it is handed to.
         """
         frame = text_frame(payload)
-        if not self._pending:
+        if not self._pending and not self._owed:
             self._manager.schedule(self)
         self._pending.append(frame)
         self._pending_size += len(frame)
         self._manager.stats.published += 1
-        if self._pending_size >= self._manager.limits.join_size:
+        if self._pending_size >= self._manager.join_at:
             self.flush()
         return len(self._subscribers)
 
     def flush(self) -> None:
-        """Hand what is pending to the subscribers, in order.
+        """Hand out all that is under way, now."""
+        while self.has_work and not self._flushing:
+            self.hand_out(len(self._owed) or len(self._subscribers))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._owed or self._pending)
+
+    def hand_out(self, most: int) -> int:
+        """Hand the batch, or the next one, to some of the subscribers it is owed to.
 
         A subscriber that raises is unsubscribed and reported; the others do not notice.
+
+        Args:
+            most: the number of subscribers.
+
+        Returns:
+            How many got it.
         """
-        if self._flushing or not self._pending:
-            return
-        frames, self._pending = self._pending, []
-        late, self._late = self._late, {}
-        self._pending_size = 0
+        if not self._owed:
+            self._begin_batch()
+        owed = self._owed
+        given = min(most, len(owed))
         self._flushing = True
         try:
-            self._hand_out(frames, late)
+            for _ in range(given):
+                subscriber = owed.pop()
+                if subscriber in self._subscribers:
+                    self._give(subscriber)
         finally:
             self._flushing = False
+        return given
 
-    def _hand_out(self, frames: list[bytes], late: dict[Subscriber, int]) -> None:
-        joined = frames[0] if len(frames) == 1 else b"".join(frames)
-        deliveries = 0
-        for subscriber in tuple(self._subscribers):
-            missed = late.get(subscriber, 0) if late else 0
-            data = b"".join(frames[missed:]) if missed else joined
-            deliveries += len(frames) - missed
-            if not data:
-                continue
-            try:
-                subscriber.deliver(data)
-            except Exception as error:
-                self._manager.fault(self.name, subscriber, error)
-        self._manager.stats.deliveries += deliveries
+    def _begin_batch(self) -> None:
+        self._batch, self._pending = self._pending, []
+        self._batch_late, self._pending_late = self._pending_late, {}
+        self._pending_size = 0
+        self._joined = self._batch[0] if len(self._batch) == 1 else b"".join(self._batch)
+        self._owed = list(reversed(self._subscribers))
+
+    def _give(self, subscriber: Subscriber) -> None:
+        data, count = self._joined, len(self._batch)
+        if self._batch_late:
+            late = self._batch_late.get(subscriber, 0)
+            if late:
+                data, count = b"".join(self._batch[late:]), count - late
+        if count:
+            self._deliver(subscriber, data, count)
+
+    def _deliver(self, subscriber: Subscriber, data: bytes, count: int) -> None:
+        self._manager.stats.deliveries += count
+        try:
+            subscriber.deliver(data)
+        except Exception as error:
+            self._manager.fault(self.name, subscriber, error)
+
+    def catch_up(self, subscriber: Subscriber) -> None:
+        """Give one subscriber now what is under way for it, ahead of the others.
+
+        For whatever must not overtake a message: an answer to this subscriber, or its end.
+        """
+        if subscriber not in self._subscribers or not self.has_work:
+            return
+        if subscriber in self._owed:
+            self._give(subscriber)
+            self._batch_late[subscriber] = len(self._batch)
+        late = self._pending_late.get(subscriber, 0)
+        frames = self._pending[late:]
+        if frames:
+            self._pending_late[subscriber] = len(self._pending)
+            self._deliver(subscriber, b"".join(frames), len(frames))
 
     def add(self, subscriber: Subscriber) -> bool:
         """Add a subscriber, from the next message on; whether it was not there."""
         if subscriber in self._subscribers:
             return False
         self._subscribers[subscriber] = None
+        if self._owed:
+            # It may be owed the batch still if it was there before.
+            self._batch_late[subscriber] = len(self._batch)
         if self._pending:
-            self._late[subscriber] = len(self._pending)
+            self._pending_late[subscriber] = len(self._pending)
         return True
 
     def remove(self, subscriber: Subscriber) -> bool:
-        """Remove a subscriber; whether it was there. What is pending does not reach it."""
+        """Remove a subscriber; whether it was there. What is under way does not reach it."""
         if subscriber not in self._subscribers:
             return False
         del self._subscribers[subscriber]
-        self._late.pop(subscriber, None)
+        self._pending_late.pop(subscriber, None)
         return True
 
 
@@ -192,6 +245,7 @@ class ChannelManager:
     Attributes:
         clock: as given.
         limits: as given.
+        join_at: how many pending bytes are handed out at once.
         stats: what happened since the start.
         connections: who is connected, and how many may be.
         sweep: the deadlines of all connections.
@@ -206,14 +260,15 @@ class ChannelManager:
     ) -> None:
         self.clock = clock
         self.limits = limits or Limits()
+        self.join_at = self.limits.join_at
         self.stats = Stats()
         self.connections = Connections(self.limits.max_connections)
-        self.sweep = Sweep(clock)
+        self.sweep = Sweep(clock, on_error)
         self.backlog = TotalBacklog(self.limits.max_total_backlog)
         self._on_error = on_error
         self._channels: dict[str, Channel] = {}
-        # Channels with something pending, at most one entry each; flushed in this turn.
-        self._scheduled: list[Channel] = []
+        # Channels with something under way, at most one entry each.
+        self._scheduled: deque[Channel] = deque()
         self._call: Any = None
 
     def __len__(self) -> int:
@@ -250,8 +305,8 @@ class ChannelManager:
     def unsubscribe(self, name: str, subscriber: Subscriber) -> bool:
         """Unsubscribe; whether it was subscribed. With its last subscriber the channel ends.
 
-        Messages published in this reactor turn may not have been delivered yet, and then
-        never are; ``Channel.flush`` first if they matter.
+        Messages published just now may not have been delivered yet, and then never are;
+        ``Channel.catch_up`` first if they matter.
         """
         channel = self._channels.get(name)
         if channel is None or not channel.remove(subscriber):
@@ -302,19 +357,32 @@ class ChannelManager:
         return channel.publish(payload)
 
     def schedule(self, channel: Channel) -> None:
-        """Flush a channel at the end of this reactor turn."""
+        """Hand out what a channel has under way at the end of this reactor turn."""
         self._scheduled.append(channel)
         if self._call is None:
             self._call = self.clock.callLater(0, self._end_of_turn)
 
     def _end_of_turn(self) -> None:
+        """Hand out up to ``Limits.fanout_slice`` deliveries; the rest in the next turns.
+
+        Channels take turns, so that a large one gives way to others and to everything else
+        that the reactor has to do.
+        """
         self._call = None
-        self.flush()
+        left = self.limits.fanout_slice
+        for _ in range(len(self._scheduled)):
+            if left <= 0:
+                break
+            channel = self._scheduled.popleft()
+            left -= channel.hand_out(left)
+            if channel.has_work:
+                self._scheduled.append(channel)
+        if self._scheduled:
+            self._call = self.clock.callLater(0, self._end_of_turn)
 
     def flush(self) -> None:
-        """Hand out all that is pending in all channels now."""
-        scheduled, self._scheduled = self._scheduled, []
-        for channel in scheduled:
+        """Hand out all that is under way in all channels now."""
+        for channel in tuple(self._scheduled):
             channel.flush()
 
     def fault(self, name: str, subscriber: Subscriber, error: Exception) -> None:

@@ -40,9 +40,12 @@ class CommandOptions(Options):
     def postOptions(self) -> None:
         """Check the level."""
         super().postOptions()
-        level = self["log-level"] or self._environment.get("PINGHUB_LOG_LEVEL") or "info"
+        label, level = "--log-level", self["log-level"]
+        if level is None:
+            label = "PINGHUB_LOG_LEVEL"
+            level = self._environment.get(label) or "info"
         if level not in LEVELS:
-            raise ConfigurationError("--log-level", level, f"give one of {', '.join(LEVELS)}")
+            raise ConfigurationError(label, level, f"give one of {', '.join(LEVELS)}")
         self["log-level"] = level
 
 
@@ -79,7 +82,6 @@ def run(options: CommandOptions, reactor: Any) -> None:
     service: Any = makeService(options, reactor)
     observer = log_observer(sys.stderr, options["log-level"])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()

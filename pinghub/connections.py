@@ -72,9 +72,8 @@ def descriptor_share() -> int:
 
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of open descriptors to the hard one, if that is allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            pass  # Some kernels cap it below the hard limit; the soft one then stays.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass  # Some kernels cap it below the hard limit; the soft one then stays.

@@ -43,7 +43,10 @@ class ConfigurationError(PinghubError):
     """
 
     def __init__(self, name: str, value: object, accepted: str) -> None:
-        super().__init__(f"{name}={value}: {accepted}")
+        text = str(value)
+        # A line end or an escape sequence would make more, or less, of the one line.
+        shown = text if text.isprintable() else repr(text)
+        super().__init__(f"{name}={shown}: {accepted}")
         self.name = name
         self.value = value
         self.accepted = accepted

@@ -17,11 +17,11 @@ from pinghub.errors import ConfigurationError
 KIB = 1024
 MIB = 1024 * 1024
 
-_SIZE = re.compile(r"(\d{1,15})([kmg]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15})([kmg]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB}
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)", re.ASCII)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,9 @@ class Limits:
     )
     channel_name: int = _bound(256, "characters of a channel name", "count", "400")
     join_size: int = _bound(256 * KIB, "messages joined into one write", "bytes", "write at once")
+    fanout_slice: int = _bound(
+        500, "deliveries in one reactor turn", "count", "the rest in the next turns"
+    )
     log_field: int = _bound(200, "characters of a peer's text in the log", "count", "cut")
     log_rate: int = _bound(10, "log lines of one kind per second", "count", "left out, and counted")
     drain: float = _bound(
@@ -238,16 +241,25 @@ class Limits:
             value = getattr(self, name)
             if not bound.allows(value):
                 raise ConfigurationError(_label(name, bound), value, bound.accepted)
-        self._check_backlog("max_backlog", "max_message")
-        self._check_backlog("max_total_backlog", "max_backlog")
-
-    def _check_backlog(self, outer: str, inner: str) -> None:
-        value, least = getattr(self, outer), getattr(self, inner)
-        if value < least:
-            label, other = outer.replace("_", "-"), inner.replace("_", "-")
+        # One write holds up to a quarter of a backlog and one message more, see join_at: it
+        # has to fit, or it would evict a subscriber that has read everything so far.
+        if self.max_backlog < 2 * self.max_message:
             raise ConfigurationError(
-                f"--{label}", value, f"give at least --{other}, which is {least}"
+                "--max-backlog",
+                self.max_backlog,
+                f"give at least twice --max-message, which is {self.max_message}",
             )
+        if self.max_total_backlog < self.max_backlog:
+            raise ConfigurationError(
+                "--max-total-backlog",
+                self.max_total_backlog,
+                f"give at least --max-backlog, which is {self.max_backlog}",
+            )
+
+    @property
+    def join_at(self) -> int:
+        """How many bytes of messages are joined at the most, before they are written."""
+        return min(self.join_size, self.max_backlog // 4)
 
 
 def bounds() -> Iterator[tuple[str, Bound]]:
@@ -257,7 +269,7 @@ def bounds() -> Iterator[tuple[str, Bound]]:
 
 
 def default_text(name: str) -> str:
-    """The default of a bound as a user would write it."""
+    """The default of a bound, with its unit, for people."""
     entry = Limits.__dataclass_fields__[name]
     bound = _bound_of(entry)
     value: Any = entry.default

@@ -61,19 +61,22 @@ class Log:
 
     def failure(self, kind: str, error: BaseException | None) -> None:
         """Write a fault of our own, with its traceback."""
+        more = self._left_out(kind)
         if self._passes(kind):
-            self._logger.failure("{kind}", Failure(error), kind=kind)
+            self._logger.failure("{line}", Failure(error), line=kind + more)
 
     def _write(self, level: Any, kind: str, peer: dict[str, object]) -> None:
-        left_out = self._lines.get(kind, 0) - self._limits.log_rate
+        more = self._left_out(kind)
         if not self._passes(kind):
             return
         line = kind
         for key, value in peer.items():
             line += f" {key}={quoted(value, self._limits.log_field)}"
-        if left_out > 0:
-            line += f" ({left_out} lines like this were left out)"
-        self._logger.emit(level, "{line}", line=line)
+        self._logger.emit(level, "{line}", line=line + more)
+
+    def _left_out(self, kind: str) -> str:
+        count = self._lines.get(kind, 0) - self._limits.log_rate
+        return f" ({count} lines like this were left out)" if count > 0 else ""
 
     def _passes(self, kind: str) -> bool:
         second = int(self._clock.seconds())

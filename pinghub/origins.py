@@ -103,7 +103,6 @@ def _below(origin: Origin, suffix: Origin) -> bool:
         origin.scheme == suffix.scheme
         and origin.port == suffix.port
         and origin.host.endswith(suffix.host)
-        and len(origin.host) > len(suffix.host)
     )
 
 

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from pinghub.addresses import clear_stale_socket, endpoint_description, unix_path
+from pinghub.addresses import ACCEPTED, clear_stale_socket, endpoint_description, unix_path
 from pinghub.channels import ChannelManager
 from pinghub.connections import Connection
 from pinghub.errors import ConfigurationError, ListenError
@@ -171,7 +171,7 @@ class PinghubService(Service):
                 if path is not None:
                     clear_stale_socket(path)
                 port = _listen(endpoint, self._site)
-            except (OSError, CannotListenError) as error:
+            except (OSError, OverflowError, CannotListenError) as error:
                 self._close_ports()
                 raise ListenError(addr, _reason(error)) from None
             self._ports.append(port)
@@ -224,8 +224,11 @@ def _endpoint(reactor: Any, addr: str, backlog: int) -> tuple[IStreamServerEndpo
     except Exception as error:
         # The parsers of endpoint descriptions raise whatever they stumble over: ValueError,
         # TypeError, OSError for a certificate, OpenSSL's own error for a bad one.
-        missing = addr.startswith("systemd:") and isinstance(error, LookupError)
-        reason = "systemd handed over no such socket" if missing else _reason(error)
+        reason = _reason(error)
+        if isinstance(error, TypeError):  # A wrong argument; the text names our insides.
+            reason = ACCEPTED
+        elif addr.startswith("systemd:") and isinstance(error, LookupError):
+            reason = "systemd handed over no such socket"
         raise ConfigurationError("--addr", addr, reason) from error
 
 

@@ -38,7 +38,8 @@ class Signals:
         """Put back what was there before."""
         while self._before:
             number, handler = self._before.popitem()
-            signal.signal(number, handler)
+            if handler is not None:  # None is a handler that was not set from Python.
+                signal.signal(number, handler)
 
     def _install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

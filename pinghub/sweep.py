@@ -10,10 +10,12 @@ bytes may wait in the socket, and there is a whole tick to read them before the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 Expired = Callable[[], None]
+ErrorHandler = Callable[[str, Exception], None]
 
 
 class Clock(Protocol):
@@ -34,11 +36,14 @@ class Sweep:
 
     Args:
         clock: the reactor, or a clock that a test advances.
+        on_error: told, with one line of text, of an exception that a callable raised; the
+            others are called all the same.
         tick: the resolution, in seconds: a deadline is kept to within two ticks.
     """
 
-    def __init__(self, clock: Clock, tick: float = 0.5) -> None:
+    def __init__(self, clock: Clock, on_error: ErrorHandler, tick: float = 0.5) -> None:
         self._clock = clock
+        self._on_error = on_error
         self._tick = tick
         self._turn = 0
         self._served = 0.0
@@ -56,12 +61,15 @@ class Sweep:
         Arming the same callable again replaces its deadline.
         """
         self.disarm(expired)
-        slot = self._turn + 1 + int(seconds / self._tick)
+        now = self._clock.seconds()
+        if self._call is None:
+            self._last = now
+            self._call = self._clock.callLater(self._tick, self._sweep)
+        # Counted from the last turn, like the time that the next one will count.
+        due = self._served + min(now - self._last, 2 * self._tick) + seconds
+        slot = self._turn + max(1, math.ceil(due / self._tick))
         self._slots.setdefault(slot, set()).add(expired)
         self._slot_of[expired] = slot
-        if self._call is None:
-            self._last = self._clock.seconds()
-            self._call = self._clock.callLater(self._tick, self._sweep)
 
     def is_armed(self, expired: Expired) -> bool:
         """Whether a callable waits for its deadline."""
@@ -95,4 +103,7 @@ class Sweep:
             # One that ran before it may have disarmed it.
             if self._slot_of.get(expired) == slot:
                 self.disarm(expired)
-                expired()
+                try:
+                    expired()
+                except Exception as error:
+                    self._on_error("A deadline could not be kept", error)

@@ -80,6 +80,10 @@ class Options(UsageOptions):
         """Take no websocket messages on channels like /news/* (repeatable; none)."""
         self._given["post-only"].append(value)
 
+    def opt_h(self) -> None:
+        """Display this help and exit."""
+        self.opt_help()
+
     def opt_version(self) -> None:
         """Show the version and exit."""
         print(f"pinghub {__version__}")
@@ -88,7 +92,7 @@ class Options(UsageOptions):
     def parseArgs(self, *arguments: str) -> None:
         """Refuse what is no option."""
         if arguments:
-            raise UsageError(f"{arguments[0]}: unexpected, there are only options")
+            raise UsageError(f"{arguments[0]!r} is unexpected, there are only options")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse and check; on a mistake, say so in one line and end the process."""
@@ -125,7 +129,7 @@ class Options(UsageOptions):
             label, value = f"--{bound.option}", self[bound.option]
             if value is None:
                 label = _variable(bound.option)
-                value = self._environment.get(label)
+                value = self._environment.get(label) or None  # An empty variable is none.
             if value is not None:
                 yield name, _parse(label, bound, value)
 

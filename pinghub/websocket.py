@@ -215,7 +215,7 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
 
     def _answer_heartbeat(self) -> None:
         if self.state == OPEN:  # No data may follow our close frame.
-            self._flush_channel()
+            self._catch_up()
             self._outbox.send(EMPTY_TEXT)
 
     def onPing(self, payload: bytes) -> None:
@@ -226,7 +226,7 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
         if not self._pings.allows():
             self._evict(CloseReason.PING_FLOOD)
         elif self.state == OPEN and self._outbox.queued - self._outbox.size >= self._pong_end:
-            self._flush_channel()
+            self._catch_up()
             self.sendPong(payload)
             self._pong_end = self._outbox.queued
 
@@ -250,11 +250,11 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
         else:
             self._outbox.send(data)
 
-    def _flush_channel(self) -> None:
-        """Let no control frame overtake a message of the same reactor turn."""
+    def _catch_up(self) -> None:
+        """Let no control frame overtake a message that was published before."""
         channel = self.factory.manager.channel(self.channel_name)
         if channel is not None:
-            channel.flush()
+            channel.catch_up(self)
 
     # Heartbeat and age.
 
@@ -293,14 +293,14 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
     ) -> None:
         """Send a close frame, our own or an answer to the peer's."""
         if self.state == OPEN:
-            self._leave(flush=True)
+            self._leave(catch_up=True)
             super().sendCloseFrame(code, reasonUtf8, isReply)
             self._end_in_time()
 
     def _fail_connection(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
         """Fail the connection (RFC 6455 section 7.1.7): say why, and hear no more."""
         if self.state == OPEN:
-            self._leave(flush=True)
+            self._leave(catch_up=True)
             self._outbox.send(close_frame(code, reason))
             self.factory.log.debug(
                 "Failed a connection", code=int(code), reason=reason, peer=self.peer
@@ -335,15 +335,15 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
 
     def abort(self) -> None:
         """End the connection at once."""
-        self._leave(flush=False)
+        self._leave(catch_up=False)
         self.state = CLOSED
         self._outbox.close()
         self.transport.abortConnection()
 
-    def _leave(self, flush: bool) -> None:
+    def _leave(self, catch_up: bool) -> None:
         manager = self.factory.manager
-        if flush:
-            self._flush_channel()
+        if catch_up:
+            self._catch_up()
         manager.unsubscribe(self.channel_name, self)
         manager.sweep.disarm(self._heartbeat)
         manager.sweep.disarm(self._ping_timeout)
@@ -374,7 +374,7 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection, however it ended."""
         manager = self.factory.manager
-        self._leave(flush=False)
+        self._leave(catch_up=False)
         self._outbox.close()
         manager.sweep.disarm(self._close_timeout)
         manager.sweep.disarm(self._too_slow)

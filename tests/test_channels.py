@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -322,3 +324,178 @@ class FaultTests(HubTests):
         self.end_of_turn()
         for inbox in (echo, last):
             self.assertEqual(b"".join(inbox.deliveries), frames("1", "2"))
+
+
+class Turns:
+    """A clock whose turns end one by one, as a reactor's do: time itself stands still."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def seconds(self) -> float:
+        return 0.0
+
+    def callLater(self, delay: float, callable: Callable[[], object]) -> object:
+        self.calls.append(callable)
+        return callable
+
+    def end_of_turn(self) -> None:
+        """Call what was scheduled; what that schedules is for the next turn."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class SliceTests(HubTests):
+    """A large fan-out takes several turns, and keeps its order."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.turns = Turns()
+        self.manager = ChannelManager(
+            self.turns,
+            Limits(fanout_slice=10),
+            lambda text, error: self.errors.append(f"{text}: {error}"),
+        )
+
+    def end_of_turn(self) -> None:
+        """Let one reactor turn end."""
+        self.turns.end_of_turn()
+
+    def texts(self, inbox: Inbox) -> bytes:
+        """All that a subscriber got."""
+        return b"".join(inbox.deliveries)
+
+    def test_ten_a_turn(self) -> None:
+        """Deliveries in one reactor turn: as many as the bound says, the rest in the next."""
+        inboxes = [self.inbox() for _ in range(25)]
+        self.manager.publish("/a", "x")
+        for expected in (10, 20, 25, 25):
+            self.end_of_turn()
+            self.assertEqual(sum(bool(inbox.deliveries) for inbox in inboxes), expected)
+        self.assertEqual(self.turns.calls, [])
+        self.assertEqual(self.manager.stats.deliveries, 25)
+
+    def test_first_come_first_served(self) -> None:
+        """Subscribers get a message in the order in which they came."""
+        inboxes = [self.inbox() for _ in range(15)]
+        self.manager.publish("/a", "x")
+        self.end_of_turn()
+        self.assertEqual([bool(inbox.deliveries) for inbox in inboxes], [True] * 10 + [False] * 5)
+
+    def test_order_over_turns(self) -> None:
+        """What is published meanwhile comes behind, for everybody, joined."""
+        inboxes = [self.inbox() for _ in range(25)]
+        for number in range(6):
+            self.manager.publish("/a", str(number))
+            self.end_of_turn()
+        for _ in range(6):
+            self.end_of_turn()
+        for inbox in inboxes:
+            self.assertEqual(self.texts(inbox), frames(*"012345"))
+        self.assertLess(len(inboxes[0].deliveries), 6)
+
+    def test_channels_take_turns(self) -> None:
+        """A large fan-out gives way to other channels."""
+        for _ in range(100):
+            self.inbox("/large")
+        small = self.inbox("/small")
+        self.manager.publish("/large", "x")
+        self.end_of_turn()
+        self.manager.publish("/small", "y")
+        self.end_of_turn()
+        self.end_of_turn()
+        self.assertEqual(small.deliveries, [frames("y")])
+        self.assertLessEqual(self.manager.stats.deliveries, 31)
+
+    def test_many_channels(self) -> None:
+        """The bound holds for all channels together."""
+        inboxes = [self.inbox(f"/{number}") for number in range(25)]
+        for number in range(25):
+            self.manager.publish(f"/{number}", "x")
+        self.end_of_turn()
+        self.assertEqual(sum(len(inbox.deliveries) for inbox in inboxes), 10)
+        self.manager.flush()
+        self.assertEqual([len(inbox.deliveries) for inbox in inboxes], [1] * 25)
+
+    def test_coming_meanwhile(self) -> None:
+        """Who comes while a batch is handed out gets what is published after."""
+        for _ in range(15):
+            self.inbox()
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        self.manager.publish("/a", "2")
+        late = self.inbox()
+        self.manager.publish("/a", "3")
+        for _ in range(5):
+            self.end_of_turn()
+        self.assertEqual(self.texts(late), frames("3"))
+
+    def test_leaving_meanwhile(self) -> None:
+        """Who leaves while a batch is handed out gets nothing more; coming back, what is new."""
+        inboxes = [self.inbox() for _ in range(15)]
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        gone, back = inboxes[12], inboxes[14]
+        for inbox in (gone, back):
+            self.manager.unsubscribe("/a", inbox)
+        self.manager.subscribe("/a", back)
+        self.manager.publish("/a", "2")
+        for _ in range(5):
+            self.end_of_turn()
+        self.assertEqual((self.texts(gone), self.texts(back)), (b"", frames("2")))
+
+    def test_catching_up(self) -> None:
+        """Who catches up gets all that is under way at once, and nothing of it again."""
+        inboxes = [self.inbox() for _ in range(15)]
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        self.manager.publish("/a", "2")
+        channel = self.manager.channel("/a")
+        assert channel is not None
+        had_the_batch, had_nothing = inboxes[0], inboxes[14]
+        for _ in range(2):
+            channel.catch_up(had_the_batch)
+            channel.catch_up(had_nothing)
+            self.assertEqual(self.texts(had_the_batch), frames("1", "2"))
+            self.assertEqual(self.texts(had_nothing), frames("1", "2"))
+        self.assertEqual(self.texts(inboxes[13]), b"")
+        self.manager.publish("/a", "3")
+        for _ in range(5):
+            self.end_of_turn()
+        for inbox in inboxes:
+            self.assertEqual(self.texts(inbox), frames("1", "2", "3"))
+        self.assertEqual(self.manager.stats.deliveries, 45)
+
+    def test_a_stranger_catches_up(self) -> None:
+        """Who is not subscribed has nothing to catch up with."""
+        self.inbox()
+        stranger = Inbox()
+        self.manager.publish("/a", "1")
+        channel = self.manager.channel("/a")
+        assert channel is not None
+        channel.catch_up(stranger)
+        self.assertEqual(stranger.deliveries, [])
+
+    def test_the_bound_on_what_is_pending(self) -> None:
+        """When too much is pending behind a large fan-out, everything is handed out at once."""
+        inboxes = [self.inbox() for _ in range(25)]
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        for _ in range(4):
+            self.manager.publish("/a", "x" * 65536)
+        for inbox in inboxes:
+            self.assertEqual(self.texts(inbox), frames("1", *["x" * 65536] * 4))
+
+    def test_a_channel_that_ends_meanwhile(self) -> None:
+        """When all leave while a batch is handed out, nothing is left of it."""
+        inboxes = [self.inbox() for _ in range(15)]
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        for inbox in inboxes:
+            self.manager.unsubscribe("/a", inbox)
+        for _ in range(3):
+            self.end_of_turn()
+        self.assertEqual(len(self.manager), 0)
+        self.assertEqual(self.turns.calls, [])
+        self.assertEqual(sum(bool(inbox.deliveries) for inbox in inboxes), 10)

@@ -70,7 +70,7 @@ class OutboxTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = MemoryReactor()
-        self.sweep = Sweep(self.reactor)
+        self.sweep = Sweep(self.reactor, lambda text, error: self.fail(f"{text}: {error}"))
         self.total = TotalBacklog(self.limits.max_total_backlog)
 
     def line(self, room: int | None = None, direct: bool = True) -> Line:

@@ -190,7 +190,9 @@ class ServiceTests(SynchronousTestCase):
         for addr, word in {
             "tcp:x": "x",
             "nonsense:1:2": "nonsense",
-            "tcp:8081:color=red": "color",
+            "tcp:8081:color=red": "give",
+            "systemd:domain=INET:index=7": "no such socket",
+            "stdio:": "give",
             "ssl:8443:privateKey=/no/such.pem": "/no/such.pem",
             "tcp": "give",
         }.items():

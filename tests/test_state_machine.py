@@ -36,7 +36,7 @@ STEPS = 50
 CHANNELS = ("/", "/a", "/b")
 ROOM = 60
 BACKLOG = 2048
-LIMITS = Limits(max_message=1000, max_backlog=BACKLOG, ping_interval=0)
+LIMITS = Limits(max_message=1000, max_backlog=BACKLOG, ping_interval=0, fanout_slice=3)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
 

@@ -1,0 +1,96 @@
+# All that is needed besides python3 (3.11 or later, with its venv module) goes into .venv, as
+# pyproject.toml lists it, and again whenever that file changes. `make` says what there is.
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+TRIAL = -m twisted.trial
+
+# For the command line: make run ARGS="-addr=:9000", make test TESTS=tests.test_names.
+ARGS =
+TESTS = tests
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+.PHONY: run
+run: $(VENV)/run.stamp ## Serve on :8081; with options: make run ARGS="-addr=:9000"
+	@$(BIN)/pinghub $(ARGS)
+
+.PHONY: test
+test: $(VENV)/test.stamp ## Run the tests; some of them: make test TESTS=tests.test_names
+	$(BIN)/python $(TRIAL) $(TESTS)
+
+.PHONY: lint
+lint: style types ## Check style and types
+
+.PHONY: style
+style: $(VENV)/lint.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: $(VENV)/lint.stamp
+	$(BIN)/mypy
+
+.PHONY: coverage
+coverage: $(VENV)/test.stamp ## Run the tests, and find what they do not reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run $(TRIAL) tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.PHONY: clients
+clients: $(VENV)/test.stamp ## Run the tests with clients written by others
+	@if command -v npm; then cd tests/clients/node && npm install; \
+	else echo "no npm: install Node.js to run the tests of its clients as well"; fi
+	$(BIN)/python $(TRIAL) tests.clients
+
+.PHONY: conformance
+conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
+	$(BIN)/python tests/conformance/install.py
+	$(BIN)/python -m tests.conformance.run --groups all
+
+.PHONY: conformance-short
+conformance-short: $(VENV)/run.stamp ## Run its groups that concern the protocol itself
+	$(BIN)/python tests/conformance/install.py
+	$(BIN)/python -m tests.conformance.run --groups short
+
+.PHONY: bench-order
+bench-order: $(VENV)/run.stamp ## Check order and loss under load
+	$(BIN)/python -m benchmarks.order
+
+.PHONY: package
+package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and try them
+	rm -rf dist
+	$(BIN)/python -m build
+	PINGHUB_DIST=$(CURDIR)/dist $(BIN)/python $(TRIAL) tests.test_packaging
+
+.PHONY: clean
+clean: ## Remove all that these commands made
+	rm -rf $(VENV) .conformance .hypothesis .mypy_cache .ruff_cache _trial_temp* dist
+	rm -rf .coverage* tests/clients/node/node_modules twisted/plugins/dropin.cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# One environment: each step builds on the one before, so that no two of them ever install into
+# it at the same time.
+
+# pip 25.1 is the first that knows dependency groups.
+$(VENV)/pip.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install "pip>=25.1"
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/pip.stamp pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp
+	$(PIP) install --group test
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/test.stamp
+	$(PIP) install --group lint
+	@touch $@
