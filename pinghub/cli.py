@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -19,6 +19,7 @@ from twisted.logger import (
 )
 
 from pinghub.errors import ConfigurationError
+from pinghub.logwriter import LogWriter
 from pinghub.tap import Options, makeService
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -57,11 +58,11 @@ def double_dashes(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def log_observer(stream: TextIO, level: str) -> ILogObserver:
+def log_observer(stream: TextIO | LogWriter, level: str) -> ILogObserver:
     """Our own lines of a level and above, and everybody's warnings."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     predicate.setLogLevelForNamespace("pinghub", LogLevel.levelWithName(level))
-    return FilteringLogObserver(textFileLogObserver(stream), [predicate])
+    return FilteringLogObserver(textFileLogObserver(cast(TextIO, stream)), [predicate])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,8 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: CommandOptions, reactor: Any) -> None:
     """Run the server that the options describe."""
     service: Any = makeService(options, reactor)
-    observer = log_observer(sys.stderr, options["log-level"])
+    writer = LogWriter(sys.stderr, options["limits"].log_queue)
+    observer = log_observer(writer, options["log-level"])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()
+    try:
+        service.startService()
+        reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+        reactor.run()
+    finally:
+        writer.finish()

@@ -232,6 +232,9 @@ class Limits:
     )
     log_field: int = _bound(200, "characters of a peer's text in the log", "count", "cut")
     log_rate: int = _bound(10, "log lines of one kind per second", "count", "left out, and counted")
+    log_queue: int = _bound(
+        4096, "log lines that wait to be written", "count", "left out, and counted"
+    )
     drain: float = _bound(
         5.0, "stopping: time to close all connections", "seconds", "abort", option="drain", least=0
     )

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from pinghub.accepts import guard_accepts
 from pinghub.addresses import ACCEPTED, clear_stale_socket, endpoint_description, unix_path
 from pinghub.channels import ChannelManager
 from pinghub.connections import Connection
@@ -174,6 +175,7 @@ class PinghubService(Service):
             except (OSError, OverflowError, CannotListenError) as error:
                 self._close_ports()
                 raise ListenError(addr, _reason(error)) from None
+            guard_accepts(port, self._manager.clock, self._log)
             self._ports.append(port)
 
     def startService(self) -> None:

@@ -133,7 +133,6 @@ class RunTests(CommandTests):
         self.assertNoResult(stopped)
         self.reactor.pump([0.05] * 4)
         self.successResultOf(stopped)
-        self.assertIn("Stopped", self.errors.getvalue())
 
     def test_dashes(self) -> None:
         """One dash or two, one argument or two: it is the same option."""

@@ -38,6 +38,7 @@ DEFAULTS = {
     "channel_name": 256,
     "join_size": 256 * KIB,
     "fanout_slice": 500,
+    "log_queue": 4096,
     "log_field": 200,
     "log_rate": 10,
     "drain": 5,

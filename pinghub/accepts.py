@@ -1,0 +1,70 @@
+"""What happens when the system cannot give us another connection.
+
+Twisted tries again at once, for ever, and logs every time; where it runs out of descriptors of
+its own it accepts the waiting connections only to drop them. Here a listener that finds the
+system exhausted rests for a moment. Who waits in its backlog is served once there is room.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from pinghub.logs import Log
+from pinghub.sweep import Clock
+
+REST = 0.5
+"""How long a listener rests, in seconds."""
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class GuardedSocket:
+    """A listening socket that tells when it cannot accept, and then has nobody waiting.
+
+    Args:
+        listener: the listening socket; everything but ``accept`` is its own.
+        exhausted: called with the error when the system is exhausted.
+    """
+
+    def __init__(self, listener: Any, exhausted: Callable[[OSError], None]) -> None:
+        self._listener = listener
+        self._exhausted = exhausted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+    def accept(self) -> Any:
+        """Accept a connection (``socket.accept``)."""
+        try:
+            return self._listener.accept()
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._exhausted(error)
+            # What a socket says when nobody waits: the caller leaves its loop.
+            raise BlockingIOError(errno.EWOULDBLOCK, "nobody waits") from None
+
+
+def guard_accepts(port: Any, clock: Clock, log: Log) -> None:
+    """Let a listening port of Twisted rest when the system is exhausted.
+
+    Args:
+        port: what ``listen`` of an endpoint came to; one without a socket is left alone.
+        clock: the reactor.
+        log: where to log.
+    """
+    if not hasattr(port, "socket"):
+        return
+
+    def rest(error: OSError) -> None:
+        log.info("Cannot accept connections, trying again soon", reason=error.strerror)
+        port.stopReading()
+        clock.callLater(REST, go_on)
+
+    def go_on() -> None:
+        if port.connected:
+            port.startReading()
+
+    port.socket = GuardedSocket(port.socket, rest)

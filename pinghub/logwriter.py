@@ -1,0 +1,60 @@
+"""A log stream that cannot block the server.
+
+A pipe that nobody drains, or a disk that hangs, blocks whoever writes to it. Here a thread of its
+own writes, and the server only puts lines in a queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import queue
+import threading
+from typing import TextIO
+
+
+class LogWriter(io.TextIOBase):
+    """A text stream whose ``write`` returns at once.
+
+    Bounded: at most ``most`` writes wait. Beyond that they are left out, and the next one that
+    finds room says how many.
+
+    Args:
+        stream: where a thread writes to.
+        most: the bound, such as ``Limits.log_queue``.
+    """
+
+    def __init__(self, stream: TextIO, most: int) -> None:
+        self._stream = stream
+        self._queue: queue.Queue[str | None] = queue.Queue(most)
+        self._left_out = 0
+        # A daemon: a stream that stays blocked must not keep the process from ending.
+        self._thread = threading.Thread(target=self._pass_on, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> int:
+        """Let the thread write this, if it is not too far behind."""
+        more = f"{self._left_out} log lines were left out here\n" if self._left_out else ""
+        try:
+            self._queue.put_nowait(more + text)
+        except queue.Full:
+            self._left_out += 1
+        else:
+            self._left_out = 0
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: the thread flushes."""
+
+    def finish(self, seconds: float = 1.0) -> None:
+        """Wait until everything is written, but no longer than this."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=seconds)
+            self._thread.join(seconds)
+
+    def _pass_on(self) -> None:
+        while (text := self._queue.get()) is not None:
+            # Whatever is wrong with the stream, the server goes on without a log.
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(text)
+                self._stream.flush()
