@@ -120,7 +120,6 @@ class Outbox:
     """
 
     __slots__ = (
-        "_closed",
         "_direct",
         "_finished",
         "_lent",
@@ -146,14 +145,13 @@ class Outbox:
     ) -> None:
         self._transport = transport
         self._direct = direct
-        self._owner = owner
+        self._owner: Owner | None = owner
         self._limits = limits
         self._sweep = sweep
         self._total = total
         self._queue: deque[bytes | memoryview] | None = None
         self._lent = 0
         self._waiting = False
-        self._closed = False
         self._finished: Callable[[], None] | None = None
         self.size = 0
         self.queued = 0
@@ -173,7 +171,7 @@ class Outbox:
         Args:
             data: complete frames. The object is kept, not copied, while it waits.
         """
-        if self._closed:
+        if self._owner is None:
             return
         if self._waiting or self._direct is None:
             self._enqueue(data)
@@ -182,8 +180,7 @@ class Outbox:
         if sent == len(data):
             return
         if not isinstance(sent, int) or sent < 0:
-            self.close()
-            self._owner.broken()
+            self._part().broken()
             return
         self._enqueue(memoryview(data)[sent:])
 
@@ -194,7 +191,7 @@ class Outbox:
         self.size += len(data)
         self.queued += len(data)
         self._total.grow(self, len(data))
-        if self._closed:
+        if self._owner is None:
             return
         if self.size > self._limits.max_backlog:
             self.overflow(everyone=False)
@@ -205,7 +202,7 @@ class Outbox:
 
     def resumeProducing(self) -> None:
         """The transport has passed on all it was lent: lend it more, or leave it alone."""
-        if self._closed:
+        if self._owner is None:
             return
         self._give_back()
         if self._queue:
@@ -230,7 +227,7 @@ class Outbox:
 
         It is not called if the outbox is closed before.
         """
-        if self._closed:
+        if self._owner is None:
             return
         if self._waiting:
             self._finished = finished
@@ -243,9 +240,11 @@ class Outbox:
 
     def close(self) -> None:
         """Drop what waits and take nothing more."""
-        if self._closed:
+        if self._owner is None:
             return
-        self._closed = True
+        # An owner holds its outbox: a connection that has ended would be a cycle, and wait for
+        # the collector.
+        self._owner = None
         self._finished = None
         self._queue = None
         self._sweep.disarm(self._stalled)
@@ -254,12 +253,17 @@ class Outbox:
 
     def overflow(self, everyone: bool) -> None:
         """Give the subscriber up because too much waits, for it or for everyone."""
-        self.close()
-        self._owner.overflowed(everyone)
+        self._part().overflowed(everyone)
 
     def _stalled(self) -> None:
+        self._part().stalled()
+
+    def _part(self) -> Owner:
+        """Close, while it is open; whom to tell."""
+        owner = self._owner
+        assert owner is not None
         self.close()
-        self._owner.stalled()
+        return owner
 
     def _give_back(self) -> None:
         if self._lent:

@@ -16,6 +16,7 @@ from twisted.python.usage import UsageError
 
 from pinghub import __version__
 from pinghub.channels import ChannelManager
+from pinghub.collector import tune_collector
 from pinghub.connections import raise_descriptor_limit
 from pinghub.errors import ConfigurationError
 from pinghub.limits import Bound, Limits, bounds, default_text
@@ -158,6 +159,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     raise_descriptor_limit()
+    tune_collector()
     limits: Limits = options["limits"]
     log = Log(reactor, limits)
     manager = ChannelManager(reactor, limits, log.failure)

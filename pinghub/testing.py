@@ -131,7 +131,8 @@ class MemoryTransport(FileDescriptor):
         if not self.disconnected:
             super().connectionLost(reason)
             self.ended = True
-            self.protocol.connectionLost(reason)
+            protocol, self.protocol = self.protocol, None
+            protocol.connectionLost(reason)
 
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", "192.0.2.1", 50000)

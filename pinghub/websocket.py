@@ -379,6 +379,8 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
         manager.sweep.disarm(self._close_timeout)
         manager.sweep.disarm(self._too_slow)
         manager.connections.subscribers.discard(self)
+        # Autobahn would resolve a Deferred of ours with ourselves, which is a cycle.
+        self.state = CLOSED
         self._connectionLost(reason)
         self.factory.log.debug("Unsubscribed", channel=self.channel_name, peer=self.peer)
 

@@ -66,6 +66,7 @@ class CommandTests(SynchronousTestCase):
         self.patch(signal, "signal", self.handlers.__setitem__)
         self.begin_log()
         self.patch(tap, "raise_descriptor_limit", lambda: None)
+        self.patch(tap, "tune_collector", lambda: None)
 
     def begin_log(self) -> None:
         """Have a log that nothing was written to yet, as processes have at their start."""

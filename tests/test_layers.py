@@ -30,6 +30,7 @@ LAYERS: list[set[str]] = [
     {"accepts"},
     {
         "addresses",
+        "collector",
         "console",
         "handshake",
         "logs",

@@ -293,6 +293,17 @@ class ServiceTests(SynchronousTestCase):
         self.reactor = Reactor()
         self.descriptors = Descriptors(1000, 1000)
         self.patch(connections, "resource", self.descriptors)
+        self.tuned = 0
+        self.patch(tap, "tune_collector", self.tune)
+
+    def tune(self) -> None:
+        """What is called instead of tuning the collector of the process that runs the tests."""
+        self.tuned += 1
+
+    def test_the_collector_is_tuned(self) -> None:
+        """A process that serves has a collector with short pauses."""
+        self.make()
+        self.assertEqual(self.tuned, 1)
 
     def make(self, *arguments: str) -> Any:
         """The service of some options."""

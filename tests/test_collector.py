@@ -1,0 +1,126 @@
+"""The garbage collector, and what it has not to do."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pinghub.collector import ROUNDS, YOUNGEST, freeze_survivors, tune_collector
+from pinghub.testing import BINARY, CLOSE, TEXT, MemoryServer, client_frame, http_request
+
+
+class CycleTests(SynchronousTestCase):
+    """Connections that have ended are freed by their reference counts."""
+
+    def setUp(self) -> None:
+        self.server = MemoryServer()
+
+    def assert_no_cycles(self, connection: Callable[[], None]) -> None:
+        """A connection leaves nothing for the collector."""
+        connection()
+        self.server.run(5)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for _ in range(3):
+            connection()
+        self.server.run(5)
+        self.addCleanup(gc.garbage.clear)
+        self.addCleanup(gc.set_debug, gc.get_debug())
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kinds = Counter(type(each).__name__ for each in gc.garbage)
+        self.assertEqual(kinds, {}, "left behind by three connections")
+
+    def test_a_subscriber_that_vanishes(self) -> None:
+        """A websocket that is lost leaves no cycle."""
+
+        def connection() -> None:
+            peer = self.server.subscribe("/a")
+            peer.send_text("x")
+            peer.close()
+
+        self.assert_no_cycles(connection)
+
+    def test_a_subscriber_that_closes(self) -> None:
+        """A websocket that is closed leaves no cycle."""
+
+        def connection() -> None:
+            peer = self.server.subscribe("/a")
+            peer.send(client_frame(TEXT, b"x") + client_frame(CLOSE, b"\x03\xe8"))
+            peer.close()
+
+        self.assert_no_cycles(connection)
+
+    def test_a_subscriber_that_fails(self) -> None:
+        """A websocket that is failed leaves no cycle."""
+
+        def connection() -> None:
+            peer = self.server.subscribe("/a")
+            peer.send(client_frame(BINARY, b"x"))
+            peer.close()
+
+        self.assert_no_cycles(connection)
+
+    def test_a_subscriber_that_is_evicted(self) -> None:
+        """A websocket that is evicted leaves no cycle."""
+
+        def connection() -> None:
+            self.server.subscribe("/a", room=200)
+            for _ in range(20):
+                self.server.post("/a", b"x" * 65_536)
+
+        self.assert_no_cycles(connection)
+
+    def test_a_publisher(self) -> None:
+        """An HTTP connection leaves no cycle, however it ends."""
+
+        def connection() -> None:
+            self.server.post("/a", b"x")
+            self.server.post("/a", b"x", Connection="close")
+            peer = self.server.connect()
+            peer.send(http_request("POST", "/a", b"x") + b"nonsense\r\n\r\n")
+            peer.close()
+
+        self.assert_no_cycles(connection)
+
+
+class TuningTests(SynchronousTestCase):
+    """The collector of this very process, which gets it back as it was."""
+
+    def setUp(self) -> None:
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        callbacks = list(gc.callbacks)
+        self.addCleanup(gc.callbacks.__setitem__, slice(None), callbacks)
+        gc.callbacks[:] = [each for each in callbacks if each is not freeze_survivors]
+        self.addCleanup(gc.unfreeze)
+
+    def test_tuned(self) -> None:
+        """Tuning it twice is tuning it once; what there is now is never looked at again."""
+        before = len(gc.callbacks)
+        tune_collector()
+        tune_collector()
+        self.assertEqual(len(gc.callbacks), before + 1)
+        self.assertEqual(gc.get_threshold(), (YOUNGEST, ROUNDS, ROUNDS))
+        self.assertGreater(gc.get_freeze_count(), 1000)
+
+    def test_survivors(self) -> None:
+        """What survives a second collection is set aside; what survives one is not yet."""
+        tune_collector()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        frozen = gc.get_freeze_count()
+        kept: list[list[int]] = [[] for _ in range(100)]
+        gc.collect(0)
+        self.assertEqual(gc.get_freeze_count(), frozen)
+        gc.collect(1)
+        self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
+
+    def test_begin(self) -> None:
+        """Nothing is done when a collection begins."""
+        frozen = gc.get_freeze_count()
+        freeze_survivors("start", {"generation": 1})
+        self.assertEqual(gc.get_freeze_count(), frozen)
