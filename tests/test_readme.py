@@ -21,6 +21,7 @@ from tests.running import Server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SECURITY = (ROOT / "docs" / "security.md").read_text()
 EMBEDDING = (ROOT / "docs" / "embedding.md").read_text()
 CURL = shutil.which("curl")
 PATIENCE = 10.0
@@ -44,8 +45,9 @@ class ReadmeTests(SynchronousTestCase):
     """What a new user does first."""
 
     def test_the_table_of_bounds(self) -> None:
-        """The table of the README is what ``Limits`` says."""
-        self.assertIn(limits_table(), README)
+        """The tables of the README and of docs/security.md are what ``Limits`` says."""
+        for page in (README, SECURITY):
+            self.assertIn(limits_table(), page)
 
     @skipUnless(CURL, "no curl: apt install curl")
     @skipUnless(find_spec("websockets"), "no websockets: pip install websockets")
