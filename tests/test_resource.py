@@ -113,11 +113,11 @@ class MethodTests(ResourceTests):
     """The other methods."""
 
     def test_get_shows_the_console(self) -> None:
-        """GET: the console page for that channel, with the path in it."""
+        """GET: the console page for that channel, with a lower-case ``<html>`` and the path."""
         response = MemoryServer().request("GET", "/some/channel?token=1")
         self.assertEqual(response.status, 200)
         self.assertEqual(response.headers["content-type"], "text/html; charset=utf-8")
-        self.assertIn(b"<html", response.body)
+        self.assertIn(b"<html>", response.body)
         self.assertIn(b"/some/channel", response.body)
 
     def test_the_name_is_escaped(self) -> None:
