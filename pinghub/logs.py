@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -85,3 +86,10 @@ class Log:
             self._lines[kind] = 0
         self._lines[kind] += 1
         return self._lines[kind] <= self._limits.log_rate
+
+
+def address_text(address: object) -> str:
+    """A peer's address for the log: ``host:port``, or ``unix``."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return f"{address.host.removeprefix('::ffff:')}:{address.port}"
+    return "unix"

@@ -2,12 +2,10 @@
 
 Autobahn parses the frames; what it leaves open or does otherwise is settled here:
 
-* Its options are class attributes. It would copy about forty of them per connection, and
-  format them for a debug log that is off; an empty ``CONFIG_ATTRS`` avoids both.
+* Its options are settled in ``autobahn_options.py``, once for all connections.
 * Its timers are not used: the sweep of the manager keeps all deadlines. Its timers run on a
   loop of their own whatever reactor it is given.
-* ``failByDrop`` makes the parser stop at the first fault, which bounds what a hostile peer
-  can make it collect; dropping itself is replaced by a close frame that arrives.
+* Dropping a connection is replaced by a close frame that arrives.
 * Whatever is sent goes through the outbox, so that it is bounded and in order.
 """
 
@@ -15,23 +13,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionRequest
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
 
+from pinghub.autobahn_options import SettledOptions
 from pinghub.channels import ChannelManager, CloseReason
 from pinghub.frames import EMPTY_TEXT, PING, CloseCode, close_frame
 from pinghub.handshake import Handshake
-from pinghub.logs import Log
+from pinghub.logs import Log, address_text
 from pinghub.outbox import Outbox
 from pinghub.rates import Rate
+from pinghub.takeover import Head, Seat
 from pinghub.transports import direct_write, shut_down_writing
 
 CONNECTING = WebSocketServerProtocol.STATE_CONNECTING
@@ -47,41 +44,12 @@ would cost time quadratic in its size.
 """
 
 
-class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn is untyped
+class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: ignore[misc]
     """One websocket: a subscriber of its channel, and a publisher to it.
 
     Args:
         channel: the name of the channel.
     """
-
-    CONFIG_ATTRS = ()
-    logOctets = False
-    logFrames = False
-    trackTimings = False
-    utf8validateIncoming = True
-    applyMask = True
-    maxFramePayloadSize = 0
-    autoFragmentSize = 0
-    failByDrop = True
-    echoCloseCodeReason = True
-    openHandshakeTimeout = 0
-    closeHandshakeTimeout = 0
-    tcpNoDelay = True
-    autoPingInterval = 0
-    autoPingTimeout = 0
-    autoPingSize = 12
-    autoPingRestartOnAnyTraffic = True
-    versions = (13,)
-    webStatus = False
-    requireMaskedClientFrames = True
-    maskServerFrames = False
-    serveFlashSocketPolicy = False
-    flashSocketPolicy = None
-    allowedOrigins = ("*",)
-    allowedOriginsPatterns = ()
-    allowNullOrigin = True
-    maxConnections = 0
-    trustXForwardedFor = 0
 
     factory: SubscriberFactory
     peer: str
@@ -96,10 +64,6 @@ class SubscriberProtocol(WebSocketServerProtocol):  # type: ignore[misc]  # Auto
         self._pong_end = 0
         self._pings: Rate | None = None
         self._publishes: Rate | None = None
-
-    @staticmethod
-    def perMessageCompressionAccept(offers: object) -> None:
-        """Decline compression: a frame is made once for all subscribers."""
 
     @property
     def maxMessagePayloadSize(self) -> int:
@@ -422,53 +386,8 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
         # HTTPChannel registered itself as the transport's producer and would stay so, and
         # alive, as long as the connection lives.
         http.transport.unregisterProducer()
-        WebSocketResource(_Seat(protocol)).render(_Head(http, handshake))
+        WebSocketResource(Seat(protocol)).render(Head(http, handshake))
         # The rest of a read that held more than the head is still on its way into the
         # HTTPChannel, which would keep it for a next request that never comes.
         http.rawDataReceived = protocol.dataReceived
         http.requests.clear()
-
-
-class _Seat:
-    """A factory that has its protocol ready: WebSocketResource asks a factory for one."""
-
-    def __init__(self, protocol: SubscriberProtocol) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, address: object) -> SubscriberProtocol:
-        return self._protocol
-
-
-class _Head:
-    """The request that WebSocketResource gets to see.
-
-    It writes the head out again and lets Autobahn parse it. This head is made from what was
-    checked and from nothing else: the path and the origin are not Autobahn's to judge, and
-    no header value of a peer can become another header line there.
-    """
-
-    method = b"GET"
-    uri = b"/"
-
-    def __init__(self, http: Any, handshake: Handshake) -> None:
-        self.channel = http
-        self.transport = http.transport
-        self.content = BytesIO()
-        self.requestHeaders = Headers(
-            {
-                b"Host": [b"localhost"],
-                b"Upgrade": [b"websocket"],
-                b"Connection": [b"Upgrade"],
-                b"Sec-WebSocket-Version": [b"13"],
-                b"Sec-WebSocket-Key": [handshake.key],
-            }
-        )
-        if handshake.subprotocol is not None:
-            self.requestHeaders.addRawHeader(b"Sec-WebSocket-Protocol", handshake.subprotocol)
-
-
-def address_text(address: object) -> str:
-    """A peer's address for the log: ``host:port``, or ``unix``."""
-    if isinstance(address, (IPv4Address, IPv6Address)):
-        return f"{address.host.removeprefix('::ffff:')}:{address.port}"
-    return "unix"

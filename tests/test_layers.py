@@ -27,9 +27,10 @@ LAYERS: list[set[str]] = [
     {"site"},
     {"resource"},
     {"websocket"},
-    {"accepts"},
+    {"accepts", "takeover"},
     {
         "addresses",
+        "autobahn_options",
         "collector",
         "console",
         "handshake",

@@ -6,12 +6,13 @@ from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.limits import Limits
-from pinghub.logs import Log, quoted
+from pinghub.logs import Log, address_text, quoted
 
 
 class QuotedTests(SynchronousTestCase):
@@ -147,3 +148,13 @@ class LogTests(SynchronousTestCase):
         Log(self.clock, Limits()).plain("hello")
         self.assertEqual([event["log_namespace"] for event in self.events], ["pinghub"])
         self.assertEqual(self.lines(), ["hello"])
+
+
+class AddressTests(SynchronousTestCase):
+    """Addresses of peers."""
+
+    def test_addresses_in_the_log(self) -> None:
+        """A peer's address is written without the prefix of mapped addresses."""
+        self.assertEqual(address_text(IPv4Address("TCP", "192.0.2.1", 5)), "192.0.2.1:5")
+        self.assertEqual(address_text(IPv6Address("TCP", "::ffff:192.0.2.1", 5)), "192.0.2.1:5")
+        self.assertEqual(address_text(UNIXAddress(b"/run/s")), "unix")

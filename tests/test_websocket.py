@@ -6,8 +6,6 @@ import base64
 import hashlib
 from collections.abc import Iterable
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.channels import CloseReason
@@ -26,7 +24,7 @@ from pinghub.testing import (
     client_frame,
     upgrade_request,
 )
-from pinghub.websocket import SubscriberProtocol, address_text
+from pinghub.websocket import SubscriberProtocol
 
 CONTINUATION = 0x0
 
@@ -156,15 +154,6 @@ class HandshakeTests(WebsocketTests):
         peer.close()
         self.assertEqual(len(server.manager.connections), 0)
         self.assertEqual(len(server.manager.sweep), 0)
-
-    def test_all_options_of_autobahn_are_settled(self) -> None:
-        """Every option that Autobahn would copy per connection is set on our class."""
-        missing = [
-            name
-            for name in WebSocketServerProtocol.CONFIG_ATTRS
-            if not hasattr(SubscriberProtocol, name)
-        ]
-        self.assertEqual(missing, [])
 
 
 class MessageTests(WebsocketTests):
@@ -638,12 +627,6 @@ class CloseTests(WebsocketTests):
         self.assertTrue(server.manager.unsubscribe("/a", protocol))
         peer.send(client_frame(PING, b"still there?"))
         self.assertEqual(peer.frames(), [Frame(PONG, b"still there?")])
-
-    def test_addresses_in_the_log(self) -> None:
-        """A peer's address is written without the prefix of mapped addresses."""
-        self.assertEqual(address_text(IPv4Address("TCP", "192.0.2.1", 5)), "192.0.2.1:5")
-        self.assertEqual(address_text(IPv6Address("TCP", "::ffff:192.0.2.1", 5)), "192.0.2.1:5")
-        self.assertEqual(address_text(UNIXAddress(b"/run/s")), "unix")
 
 
 class EvictionTests(WebsocketTests):
