@@ -42,6 +42,12 @@ coverage: $(VENV)/test.stamp ## Run the tests, and find what they do not reach
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+.PHONY: mutants
+mutants: $(VENV)/mutants.stamp ## Change the core in many small ways, and find what no test notices
+	rm -rf mutants
+	$(BIN)/mutmut run
+	$(BIN)/python -m tests.mutants
+
 .PHONY: clients
 clients: $(VENV)/test.stamp ## Run the tests with clients written by others
 	@if command -v npm; then cd tests/clients/node && npm install; \
@@ -70,7 +76,7 @@ package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and t
 
 .PHONY: clean
 clean: ## Remove all that these commands made
-	rm -rf $(VENV) .conformance .hypothesis .mypy_cache .ruff_cache _trial_temp* dist
+	rm -rf $(VENV) .conformance .hypothesis .mypy_cache .ruff_cache _trial_temp* dist mutants
 	rm -rf .coverage* tests/clients/node/node_modules twisted/plugins/dropin.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -93,4 +99,8 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp
 	$(PIP) install --group lint
+	@touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/lint.stamp
+	$(PIP) install --group mutants
 	@touch $@

@@ -104,7 +104,7 @@ class Channel:
         self._batch: list[bytes] = []
         self._joined = b""
         # Who is still to get the batch; the next one is the last.
-        self._owed: list[Subscriber] = []
+        self._owed: dict[Subscriber, None] = {}
         # Who must not get the first so many frames, because they came later or have them.
         self._pending_late: dict[Subscriber, int] = {}
         self._batch_late: dict[Subscriber, int] = {}
@@ -159,24 +159,31 @@ class Channel:
         """
         if not self._owed:
             self._begin_batch()
-        owed = self._owed
-        given = min(most, len(owed))
+        owed, given = self._owed, 0
         self._flushing = True
         try:
-            for _ in range(given):
-                subscriber = owed.pop()
-                if subscriber in self._subscribers:
-                    self._give(subscriber)
+            # Who leaves meanwhile, or catches up, is owed nothing any more.
+            while owed and given < most:
+                subscriber, _ = owed.popitem()
+                self._give(subscriber)
+                given += 1
         finally:
             self._flushing = False
+        if not owed:
+            self._end_batch()
         return given
 
     def _begin_batch(self) -> None:
         self._batch, self._pending = self._pending, []
         self._batch_late, self._pending_late = self._pending_late, {}
         self._pending_size = 0
-        self._joined = self._batch[0] if len(self._batch) == 1 else b"".join(self._batch)
-        self._owed = list(reversed(self._subscribers))
+        self._joined = b"".join(self._batch)
+        if self._batch:
+            self._owed = dict.fromkeys(reversed(self._subscribers))
+
+    def _end_batch(self) -> None:
+        # A message is forgotten once it is handed out.
+        self._batch, self._batch_late, self._joined = [], {}, b""
 
     def _give(self, subscriber: Subscriber) -> None:
         data, count = self._joined, len(self._batch)
@@ -202,8 +209,8 @@ class Channel:
         if subscriber not in self._subscribers or not self.has_work:
             return
         if subscriber in self._owed:
+            del self._owed[subscriber]
             self._give(subscriber)
-            self._batch_late[subscriber] = len(self._batch)
         late = self._pending_late.get(subscriber, 0)
         frames = self._pending[late:]
         if frames:
@@ -215,9 +222,6 @@ class Channel:
         if subscriber in self._subscribers:
             return False
         self._subscribers[subscriber] = None
-        if self._owed:
-            # It may be owed the batch still if it was there before.
-            self._batch_late[subscriber] = len(self._batch)
         if self._pending:
             self._pending_late[subscriber] = len(self._pending)
         return True
@@ -227,6 +231,7 @@ class Channel:
         if subscriber not in self._subscribers:
             return False
         del self._subscribers[subscriber]
+        self._owed.pop(subscriber, None)
         self._pending_late.pop(subscriber, None)
         return True
 

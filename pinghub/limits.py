@@ -282,7 +282,7 @@ def default_text(name: str) -> str:
         return "0: off"
     if bound.unit == "bytes":
         return _size_text(value)
-    return f"{value:g}" + {"seconds": " s", "per second": " per second"}.get(bound.unit, "")
+    return f"{value:g}" + (" s" if bound.unit == "seconds" else "")
 
 
 def _size_text(size: int) -> str:

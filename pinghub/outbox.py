@@ -163,7 +163,8 @@ class Outbox:
 
     def start(self, data: bytes) -> None:
         """Send the first bytes, behind whatever others have written to the transport."""
-        self._enqueue(data)
+        if self._owner is not None:
+            self._enqueue(data)
 
     def send(self, data: bytes) -> None:
         """Send bytes, at once if nothing waits.

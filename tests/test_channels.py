@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Callable
 
 from twisted.internet.task import Clock
@@ -11,6 +13,8 @@ from pinghub.channels import ChannelManager, CloseReason
 from pinghub.errors import MessageTooLarge, NotText
 from pinghub.frames import text_frame
 from pinghub.limits import Limits
+from pinghub.outbox import Outbox
+from pinghub.testing import MemoryReactor, MemoryTransport
 
 
 class Inbox:
@@ -28,6 +32,9 @@ class Faulty:
 
     def deliver(self, frames: bytes) -> None:
         raise RuntimeError("out of order")
+
+
+FAULT = "A subscriber failed to take a message and was unsubscribed: out of order"
 
 
 def frames(*messages: str) -> bytes:
@@ -65,6 +72,7 @@ class SubscribeTests(HubTests):
         self.assertTrue(self.manager.subscribe("/a", inbox))
         self.assertFalse(self.manager.subscribe("/a", inbox))
         self.assertEqual(self.manager.subscribers("/a"), 1)
+        self.assertEqual(self.manager.subscribers("/b"), 0)
 
     def test_unsubscribe_says_whether_anything_changed(self) -> None:
         """Unsubscribing is idempotent, from channels that do not exist too."""
@@ -89,9 +97,12 @@ class SubscribeTests(HubTests):
 
     def test_names_are_checked(self) -> None:
         """A name without a slash or with more than 256 characters is no channel's."""
-        for name in ("a", "", "/" + "x" * 256):
-            self.assertRaises(ValueError, self.manager.subscribe, name, Inbox())
-            self.assertRaises(ValueError, self.manager.publish, name, "hello")
+        promise = "a channel name begins with a slash and has at most 256 characters: "
+        for name, shown in {"a": "a", "": "", "/" + "x" * 256: "/" + "x" * 79}.items():
+            error = self.assertRaises(ValueError, self.manager.subscribe, name, Inbox())
+            self.assertEqual(str(error), f"{promise}'{shown}'")
+            error = self.assertRaises(ValueError, self.manager.publish, name, "hello")
+            self.assertEqual(str(error), f"{promise}'{shown}'")
         self.assertTrue(self.manager.subscribe("/" + "x" * 255, Inbox()))
 
 
@@ -139,10 +150,11 @@ class PublishTests(HubTests):
     def test_nobody_listens(self) -> None:
         """A message to a channel nobody listens to is dropped, counted, and not kept."""
         self.assertEqual(self.manager.publish("/a", "lost"), 0)
+        self.assertEqual(self.manager.publish("/b", "lost"), 0)
         inbox = self.inbox()
         self.end_of_turn()
         self.assertEqual(inbox.deliveries, [])
-        self.assertEqual((self.manager.stats.dropped, self.manager.stats.published), (1, 0))
+        self.assertEqual((self.manager.stats.dropped, self.manager.stats.published), (2, 0))
         self.assertEqual(len(self.manager), 1)
 
     def test_an_empty_message_is_not_broadcast(self) -> None:
@@ -172,7 +184,9 @@ class PublishTests(HubTests):
         """One message: 65 536 bytes and no more."""
         inbox = self.inbox()
         self.assertEqual(self.manager.publish("/a", "ä" * 32768), 1)
-        self.assertRaises(MessageTooLarge, self.manager.publish, "/a", "ä" * 32768 + "x")
+        longer = "ä" * 32768 + "x"
+        refusal = self.assertRaises(MessageTooLarge, self.manager.publish, "/a", longer)
+        self.assertEqual(refusal.text, "The message is too large: send at most 65536 bytes.")
         self.end_of_turn()
         self.assertEqual(inbox.deliveries, [frames("ä" * 32768)])
 
@@ -197,6 +211,24 @@ class PublishTests(HubTests):
         self.end_of_turn()
         self.assertEqual(len(inbox.deliveries), 1)
 
+    def test_exactly_the_bound_is_pending(self) -> None:
+        """One byte less than the bound waits for the end of the turn, the bound does not."""
+        self.manager = ChannelManager(self.clock, Limits(join_size=100))
+        inbox = self.inbox()
+        # Frames of 50 and 49 bytes.
+        larger, smaller = "x" * 48, "x" * 47
+        for _ in range(2):
+            inbox.deliveries.clear()
+            self.manager.publish("/a", larger)
+            self.manager.publish("/a", smaller)
+            self.assertEqual(inbox.deliveries, [])
+            self.end_of_turn()
+            self.assertEqual(inbox.deliveries, [frames(larger, smaller)])
+            inbox.deliveries.clear()
+            self.manager.publish("/a", larger)
+            self.manager.publish("/a", larger)
+            self.assertEqual(inbox.deliveries, [frames(larger, larger)])
+
     def test_messages_after_a_flush_within_the_turn(self) -> None:
         """What is published after an early flush is still delivered, behind it."""
         inbox = self.inbox()
@@ -218,16 +250,17 @@ class JoinTests(HubTests):
         self.manager.publish("/a", "1")
         late = self.inbox()
         self.manager.publish("/a", "2")
+        self.manager.publish("/a", "3")
         last = self.inbox()
         self.end_of_turn()
-        self.assertEqual(early.deliveries, [frames("1", "2")])
-        self.assertEqual(late.deliveries, [frames("2")])
+        self.assertEqual(early.deliveries, [frames("1", "2", "3")])
+        self.assertEqual(late.deliveries, [frames("2", "3")])
         self.assertEqual(last.deliveries, [])
-        self.assertEqual(self.manager.stats.deliveries, 3)
-        self.manager.publish("/a", "3")
+        self.assertEqual(self.manager.stats.deliveries, 5)
+        self.manager.publish("/a", "4")
         self.end_of_turn()
         for inbox in (early, late, last):
-            self.assertEqual(inbox.deliveries[-1], frames("3"))
+            self.assertEqual(inbox.deliveries[-1], frames("4"))
 
     def test_leaving_and_coming_back(self) -> None:
         """Who leaves and comes back within a turn gets what follows, once."""
@@ -239,6 +272,16 @@ class JoinTests(HubTests):
         self.manager.publish("/a", "2")
         self.end_of_turn()
         self.assertEqual(inbox.deliveries, [frames("2")])
+
+    def test_who_left_is_not_kept(self) -> None:
+        """Who comes while messages are pending, and leaves before they go out, is not kept."""
+        self.inbox()
+        self.manager.publish("/a", "1")
+        inbox = self.inbox()
+        gone = weakref.ref(inbox)
+        self.manager.unsubscribe("/a", inbox)
+        del inbox
+        self.assertIsNone(gone())
 
     def test_a_channel_that_ended_with_something_pending(self) -> None:
         """A channel made anew within the turn does not get what its predecessor lost."""
@@ -265,8 +308,17 @@ class FaultTests(HubTests):
         self.end_of_turn()
         for inbox in (before, after):
             self.assertEqual(inbox.deliveries, [frames("1"), frames("2")])
-        self.assertEqual(len(self.errors), 1)
-        self.assertEqual(self.manager.stats.evictions[CloseReason.FAULT], 1)
+        self.assertEqual(self.errors, [FAULT])
+        self.assertEqual(self.manager.stats.evictions, {CloseReason.FAULT: 1})
+
+    def test_several_subscribers_that_raise(self) -> None:
+        """Every fault is counted and reported."""
+        for _ in range(3):
+            self.manager.subscribe("/a", Faulty())
+        self.manager.publish("/a", "1")
+        self.end_of_turn()
+        self.assertEqual(self.errors, [FAULT] * 3)
+        self.assertEqual(self.manager.stats.evictions, {CloseReason.FAULT: 3})
 
     def test_the_last_subscriber_raises(self) -> None:
         """A channel whose only subscriber fails ends."""
@@ -282,6 +334,7 @@ class FaultTests(HubTests):
         manager.publish("/a", "1")
         with self.assertLogs("pinghub.channels", "ERROR") as logs:
             self.end_of_turn()
+        self.assertIn(FAULT.partition(":")[0], logs.output[0])
         self.assertIn("RuntimeError: out of order", logs.output[0])
 
     def test_leaving_during_a_delivery(self) -> None:
@@ -324,6 +377,48 @@ class FaultTests(HubTests):
         self.end_of_turn()
         for inbox in (echo, last):
             self.assertEqual(b"".join(inbox.deliveries), frames("1", "2"))
+
+
+class SharedTests(HubTests):
+    """What the connections of one manager share."""
+
+    def test_connections(self) -> None:
+        """The number of connections is bounded by the manager's limits."""
+        manager = ChannelManager(self.clock, Limits(max_connections=7))
+        self.assertEqual(manager.connections.limit, 7)
+
+    def test_deadlines(self) -> None:
+        """Deadlines pass with the manager's clock; one that raises is reported like a fault."""
+        self.manager.sweep.arm(lambda: Faulty().deliver(b""), 1)
+        self.assertEqual(self.errors, [])
+        self.clock.pump([0.5] * 4)
+        self.assertEqual(self.errors, ["A deadline could not be kept: out of order"])
+
+    def test_backlog(self) -> None:
+        """What waits for all subscribers together is bounded by the manager's limits."""
+        reactor, evicted = MemoryReactor(), list[str]()
+        limits = Limits(max_message=512, max_backlog=1024, max_total_backlog=2048)
+        manager = ChannelManager(reactor, limits)
+
+        class Owner:
+            def __init__(self, name: str) -> None:
+                transport, shared = MemoryTransport(reactor, 0), (manager.sweep, manager.backlog)
+                self.name = name
+                self.outbox = Outbox(transport, None, self, limits, *shared)
+
+            def overflowed(self, everyone: bool) -> None:
+                evicted.append(self.name)
+
+            def stalled(self) -> None:
+                raise NotImplementedError
+
+            broken = stalled
+
+        for name, size in {"small": 700, "large": 800, "medium": 548}.items():
+            Owner(name).outbox.send(b"x" * size)
+        self.assertEqual(evicted, [])
+        Owner("last").outbox.send(b"x")
+        self.assertEqual(evicted, ["large"])
 
 
 class Turns:
@@ -418,6 +513,15 @@ class SliceTests(HubTests):
         self.manager.flush()
         self.assertEqual([len(inbox.deliveries) for inbox in inboxes], [1] * 25)
 
+    def test_messages_of_a_turn_count_once(self) -> None:
+        """Several messages of a turn are one delivery, and take no room from other channels."""
+        large = [self.inbox("/large") for _ in range(6)]
+        small = [self.inbox("/small") for _ in range(4)]
+        for name in ("/large", "/large", "/large", "/small"):
+            self.manager.publish(name, "x")
+        self.end_of_turn()
+        self.assertEqual([len(inbox.deliveries) for inbox in large + small], [1] * 10)
+
     def test_coming_meanwhile(self) -> None:
         """Who comes while a batch is handed out gets what is published after."""
         for _ in range(15):
@@ -451,21 +555,22 @@ class SliceTests(HubTests):
         self.manager.publish("/a", "1")
         self.end_of_turn()
         self.manager.publish("/a", "2")
+        self.manager.publish("/a", "3")
         channel = self.manager.channel("/a")
         assert channel is not None
         had_the_batch, had_nothing = inboxes[0], inboxes[14]
         for _ in range(2):
             channel.catch_up(had_the_batch)
             channel.catch_up(had_nothing)
-            self.assertEqual(self.texts(had_the_batch), frames("1", "2"))
-            self.assertEqual(self.texts(had_nothing), frames("1", "2"))
+            self.assertEqual(self.texts(had_the_batch), frames("1", "2", "3"))
+            self.assertEqual(self.texts(had_nothing), frames("1", "2", "3"))
         self.assertEqual(self.texts(inboxes[13]), b"")
-        self.manager.publish("/a", "3")
+        self.manager.publish("/a", "4")
         for _ in range(5):
             self.end_of_turn()
         for inbox in inboxes:
-            self.assertEqual(self.texts(inbox), frames("1", "2", "3"))
-        self.assertEqual(self.manager.stats.deliveries, 45)
+            self.assertEqual(self.texts(inbox), frames("1", "2", "3", "4"))
+        self.assertEqual(self.manager.stats.deliveries, 60)
 
     def test_a_stranger_catches_up(self) -> None:
         """Who is not subscribed has nothing to catch up with."""
@@ -499,3 +604,39 @@ class SliceTests(HubTests):
         self.assertEqual(len(self.manager), 0)
         self.assertEqual(self.turns.calls, [])
         self.assertEqual(sum(bool(inbox.deliveries) for inbox in inboxes), 10)
+
+    def test_forgotten(self) -> None:
+        """A message is forgotten once it is handed out, however large it was."""
+        inboxes = [self.inbox() for _ in range(15)]
+        self.manager.publish("/a", "x" * 60_000)
+        self.manager.publish("/a", "y" * 60_000)
+        for _ in range(3):
+            self.end_of_turn()
+        joined = inboxes[0].deliveries[0]
+        for inbox in inboxes:
+            self.assertIs(inbox.deliveries.pop(), joined)
+        del inbox
+        # One reference is the variable's, one is the argument's.
+        self.assertEqual(sys.getrefcount(joined), 2)
+
+    def test_evicting_each_other(self) -> None:
+        """A delivery that ends the subscriptions of others ends them in the same batch."""
+        manager = self.manager
+        others = [Inbox() for _ in range(12)]
+
+        class Evictor(Inbox):
+            def deliver(self, frames: bytes) -> None:
+                super().deliver(frames)
+                for other in others:
+                    manager.unsubscribe("/a", other)
+
+        evictor = Evictor()
+        manager.subscribe("/a", evictor)
+        for other in others:
+            manager.subscribe("/a", other)
+        manager.publish("/a", "x")
+        for _ in range(3):
+            self.end_of_turn()
+        self.assertEqual(evictor.deliveries, [frames("x")])
+        self.assertEqual([other.deliveries for other in others], [[]] * 12)
+        self.assertEqual(self.turns.calls, [])

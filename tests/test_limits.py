@@ -249,7 +249,7 @@ class ParseTests(SynchronousTestCase):
                 self.assertIsInstance(parsed, int, text)
 
     def test_garbage(self) -> None:
-        """Whatever is not a number with a unit of its kind is no value."""
+        """Whatever is not a number with a unit of its kind is no value; the error has it."""
         anywhere = ["", " ", "x", "-1", "+1", "1 ", " 1", "1\n", "1e3", "0x10", "1_000", "nan"]
         anywhere += ["\u0661", "1\u0661"]
         anywhere += ["inf", "-inf", "Infinity", "1,5", ".5", "5.", "1.2.3", "None", "auto"]
@@ -263,9 +263,10 @@ class ParseTests(SynchronousTestCase):
             for text in texts:
                 try:
                     value = bound.parse(text)
-                except ValueError:
-                    continue
-                self.fail(f"{text!r} is taken for {value} {bound.unit}")
+                except ValueError as error:
+                    self.assertEqual(str(error), text)
+                else:
+                    self.fail(f"{text!r} is taken for {value} {bound.unit}")
 
     def test_fractions_are_no_counts(self) -> None:
         """A count with a fraction is not allowed."""

@@ -17,7 +17,7 @@ class Owner:
         self.told: list[str] = []
 
     def overflowed(self, everyone: bool) -> None:
-        self.told.append("total" if everyone else "own")
+        self.told.append({True: "total", False: "own"}[everyone])
 
     def stalled(self) -> None:
         self.told.append("stalled")
@@ -92,7 +92,7 @@ class DirectTests(OutboxTests):
         self.assertEqual(bytes(line.transport.sent), b"hello")
         self.assertIsNone(line.transport.producer)
         self.assertEqual((line.outbox.size, len(self.sweep), len(self.total)), (0, 0, 0))
-        self.assertFalse(line.outbox.waiting)
+        self.assertIs(line.outbox.waiting, False)
 
     def test_without_a_direct_way(self) -> None:
         """Under TLS everything goes through the transport's own writing."""
@@ -102,7 +102,7 @@ class DirectTests(OutboxTests):
         line.outbox.send(b"two")
         self.reactor.turn()
         self.assertEqual(line.read_all(), b"onetwo")
-        self.assertFalse(line.outbox.waiting)
+        self.assertIs(line.outbox.waiting, False)
 
     def test_start_waits_for_what_others_wrote(self) -> None:
         """The first bytes do not overtake what was written to the transport before."""
@@ -146,6 +146,15 @@ class BacklogTests(OutboxTests):
         line.outbox.send(b"direct again")
         self.assertEqual(line.read_all(), b"direct again")
 
+    def test_a_second_backlog(self) -> None:
+        """A backlog after one that was read to its end is kept and counted like the first."""
+        line = self.line(room=4)
+        for _ in range(3):
+            line.outbox.send(b"12345678")
+            self.assertEqual((line.outbox.size, self.total.size, len(self.total)), (4, 4, 1))
+            self.assertEqual(line.read_all(), b"12345678")
+            self.assertEqual((line.outbox.size, self.total.size, len(self.total)), (0, 0, 0))
+
     def test_a_large_write_is_lent_in_pieces(self) -> None:
         """The transport holds a copy of one piece at most; the rest stays shared."""
         line = self.line(room=0)
@@ -157,11 +166,8 @@ class BacklogTests(OutboxTests):
         self.reactor.turn()
         self.assertEqual(line.read_all(), data)
 
-    def test_small_writes_are_joined(self) -> None:
-        """Many small messages that wait are lent together, not one by one."""
-        line = self.line(room=0)
-        for _ in range(100):
-            line.outbox.send(b"x" * 100)
+    def pieces(self, line: Line) -> list[int]:
+        """The sizes of the pieces in which a peer that reads again is sent what waits."""
         line.transport.room = None
         pieces: list[int] = []
         write = line.transport.write
@@ -172,8 +178,23 @@ class BacklogTests(OutboxTests):
 
         self.patch(line.transport, "write", count_and_write)
         self.reactor.turn()
-        self.assertEqual(pieces, [9_900])
+        return pieces
+
+    def test_small_writes_are_joined(self) -> None:
+        """Many small messages that wait are lent together, not one by one."""
+        line = self.line(room=0)
+        for _ in range(100):
+            line.outbox.send(b"x" * 100)
+        self.assertEqual(self.pieces(line), [9_900])
         self.assertEqual(line.read_all(), b"x" * 10_000)
+
+    def test_joined_writes_fill_a_piece(self) -> None:
+        """As many small messages are lent together as fit into a piece, and no more."""
+        line = self.line(room=0)
+        for _ in range(70):
+            line.outbox.send(b"x" * 1024)
+        self.assertEqual(self.pieces(line), [PIECE, PIECE, 5 * 1024])
+        self.assertEqual(line.read_all(), b"x" * 70 * 1024)
 
     def test_queued_counts_what_ever_waited(self) -> None:
         """``queued`` grows by what had to wait, so that positions can be told."""
@@ -249,6 +270,16 @@ class BoundTests(OutboxTests):
         self.assertIsNone(large.transport.producer)
         self.assertEqual([line.owner.told for line in small], [[], [], []])
 
+    def test_a_sixteenth_is_freed(self) -> None:
+        """No more are evicted than it takes to free a sixteenth of the common bound."""
+        for size, evicted in ((74_390, 1), (74_391, 2)):
+            # 234 390 bytes may stay: the bound less its sixteenth in whole bytes.
+            self.total = TotalBacklog(250_015)
+            lines = [self.line(room=0) for _ in range(4)]
+            for line, waiting in zip(lines, (80_000, 80_000, size, 90_000), strict=True):
+                line.outbox.send(b"x" * waiting)
+            self.assertEqual(sum(line.owner.told == ["total"] for line in lines), evicted)
+
 
 class EndTests(OutboxTests):
     """Finishing and closing."""
@@ -295,3 +326,11 @@ class EndTests(OutboxTests):
         line.outbox.stopProducing()
         self.assertEqual((line.outbox.size, self.total.size, len(self.sweep)), (0, 0, 0))
         self.assertEqual(line.owner.told, [])
+
+    def test_start_after_close(self) -> None:
+        """A closed outbox takes no first bytes either, and counts none."""
+        line = self.line()
+        line.outbox.close()
+        line.outbox.start(b"late")
+        self.reactor.turn()
+        self.assertEqual((line.read_all(), line.outbox.size, self.total.size), (b"", 0, 0))
