@@ -12,7 +12,7 @@ This module knows no I/O: a subscriber is anything with a ``deliver`` method.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -127,7 +127,7 @@ class Channel:
             How many subscribers it is handed to.
         """
         frame = text_frame(payload)
-        if not self._pending and not self._owed:
+        if not self._pending:
             self._manager.schedule(self)
         self._pending.append(frame)
         self._pending_size += len(frame)
@@ -272,8 +272,8 @@ class ChannelManager:
         self.backlog = TotalBacklog(self.limits.max_total_backlog)
         self._on_error = on_error
         self._channels: dict[str, Channel] = {}
-        # Channels with something under way, at most one entry each.
-        self._scheduled: deque[Channel] = deque()
+        # Channels with something under way, in the order of their turns.
+        self._scheduled: dict[Channel, None] = {}
         self._call: Any = None
 
     def __len__(self) -> int:
@@ -363,7 +363,7 @@ class ChannelManager:
 
     def schedule(self, channel: Channel) -> None:
         """Hand out what a channel has under way at the end of this reactor turn."""
-        self._scheduled.append(channel)
+        self._scheduled[channel] = None
         if self._call is None:
             self._call = self.clock.callLater(0, self._end_of_turn)
 
@@ -373,17 +373,22 @@ class ChannelManager:
         Channels take turns, so that a large one gives way to others and to everything else
         that the reactor has to do.
         """
-        self._call = None
-        left = self.limits.fanout_slice
-        for _ in range(len(self._scheduled)):
+        try:
+            self._take_turns(self.limits.fanout_slice)
+        finally:
+            # Not before: what is scheduled meanwhile must not ask for a turn of its own.
+            self._call = None
+            if self._scheduled:
+                self._call = self.clock.callLater(0, self._end_of_turn)
+
+    def _take_turns(self, left: int) -> None:
+        for channel in tuple(self._scheduled):
             if left <= 0:
-                break
-            channel = self._scheduled.popleft()
+                return
+            del self._scheduled[channel]
             left -= channel.hand_out(left)
             if channel.has_work:
-                self._scheduled.append(channel)
-        if self._scheduled:
-            self._call = self.clock.callLater(0, self._end_of_turn)
+                self._scheduled[channel] = None
 
     def flush(self) -> None:
         """Hand out all that is under way in all channels now."""

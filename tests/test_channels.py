@@ -640,3 +640,30 @@ class SliceTests(HubTests):
         self.assertEqual(evictor.deliveries, [frames("x")])
         self.assertEqual([other.deliveries for other in others], [[]] * 12)
         self.assertEqual(self.turns.calls, [])
+
+    def test_a_place_in_the_queue(self) -> None:
+        """However long a channel is busy, it waits for its turn once, not many times over."""
+        for _ in range(25):
+            self.inbox()
+        for number in range(50):
+            self.manager.publish("/a", str(number))
+            self.end_of_turn()
+            self.assertLessEqual(len(self.manager._scheduled), 1)
+
+    def test_a_subscriber_that_answers_itself(self) -> None:
+        """A subscriber that publishes with each delivery goes on in turns, one in each."""
+        manager = self.manager
+
+        class Echo(Inbox):
+            def deliver(self, frames: bytes) -> None:
+                super().deliver(frames)
+                manager.publish("/a", "again")
+                manager.flush()
+
+        echo = Echo()
+        manager.subscribe("/a", echo)
+        manager.publish("/a", "first")
+        for turn in range(3):
+            self.assertEqual(len(echo.deliveries), turn)
+            self.end_of_turn()
+        self.assertEqual(manager.stats.evictions, {})
