@@ -14,8 +14,11 @@ from typing import Any
 from pinghub.logs import Log
 from pinghub.sweep import Clock
 
-REST = 0.5
+REST = 0.1
 """How long a listener rests, in seconds."""
+
+QUIET = 5.0
+"""How long nothing more is logged about it, in seconds."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -58,8 +61,13 @@ def guard_accepts(port: Any, clock: Clock, log: Log) -> None:
     if not hasattr(port, "socket"):
         return
 
+    quiet_until = 0.0
+
     def rest(error: OSError) -> None:
-        log.info("Cannot accept connections, trying again soon", reason=error.strerror)
+        nonlocal quiet_until
+        if clock.seconds() >= quiet_until:
+            quiet_until = clock.seconds() + QUIET
+            log.info("Cannot accept connections, trying again soon", reason=error.strerror)
         port.stopReading()
         clock.callLater(REST, go_on)
 

@@ -75,12 +75,21 @@ class AcceptTests(SynchronousTestCase):
             self.listener.error = error
             self.assertRaises(BlockingIOError, self.port.socket.accept)
             self.assertFalse(self.port.reading)
-            self.clock.advance(0.4)
+            self.clock.advance(0.09)
             self.assertFalse(self.port.reading)
-            self.clock.advance(0.2)
+            self.clock.advance(0.02)
             self.assertTrue(self.port.reading)
+            self.clock.advance(5)
         self.assertEqual(len(self.lines.lines), 4)
         self.assertIn(os.strerror(errno.EMFILE), self.lines.lines[0])
+
+    def test_one_line(self) -> None:
+        """A lasting exhaustion is a line every five seconds."""
+        self.listener.error = errno.ENFILE
+        for _ in range(100):
+            self.assertRaises(BlockingIOError, self.port.socket.accept)
+            self.clock.advance(0.11)
+        self.assertEqual(len(self.lines.lines), 3)
 
     def test_other_errors(self) -> None:
         """Other errors are Twisted's."""

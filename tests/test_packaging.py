@@ -53,6 +53,7 @@ MADE = (
     ".ruff_cache/*",
     "_trial_temp*",
     "dist/*",
+    "mutants/*",
     "*/node_modules/*",
     "*.cache",
     "*.pyc",
