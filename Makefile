@@ -7,9 +7,13 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 TRIAL = -m twisted.trial
 
-# For the command line: make run ARGS="-addr=:9000", make test TESTS=tests.test_names.
+# For the command line: make run ARGS="-addr=:9000", make test TESTS=tests.test_names,
+# make faults SOAK=600.
 ARGS =
-TESTS = tests
+# All tests but those of tests/faults, which measure, and want a quiet machine.
+TESTS = $(sort $(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))) tests.clients \
+	tests.conformance
+SOAK = 1800
 
 .PHONY: help
 help: ## Show this list
@@ -38,7 +42,7 @@ types: $(VENV)/lint.stamp
 .PHONY: coverage
 coverage: $(VENV)/test.stamp ## Run the tests, and find what they do not reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(TRIAL) tests
+	$(BIN)/coverage run $(TRIAL) $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -53,6 +57,14 @@ clients: $(VENV)/test.stamp ## Run the tests with clients written by others
 	@if command -v npm; then cd tests/clients/node && npm install; \
 	else echo "no npm: install Node.js to run the tests of its clients as well"; fi
 	$(BIN)/python $(TRIAL) tests.clients
+
+.PHONY: faults
+faults: $(VENV)/test.stamp ## Measure what hostile, slow and broken peers do, in full: make faults SOAK=1800
+	PINGHUB_FAULTS=full PINGHUB_SOAK=$(SOAK) $(BIN)/python $(TRIAL) tests.faults
+
+.PHONY: faults-short
+faults-short: $(VENV)/test.stamp ## The same in a few minutes
+	PINGHUB_FAULTS=short $(BIN)/python $(TRIAL) tests.faults
 
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
