@@ -399,7 +399,11 @@ class ChannelManager:
         """Give up a subscriber that raised; the rest of the fan-out goes on."""
         self.unsubscribe(name, subscriber)
         self.stats.evictions[CloseReason.FAULT] += 1
-        self._on_error("A subscriber failed to take a message and was unsubscribed", error)
+        self.report("A subscriber failed to take a message and was unsubscribed", error)
+
+    def report(self, text: str, error: Exception) -> None:
+        """Tell of an exception that stays with the one connection that it concerns."""
+        self._on_error(text, error)
 
 
 def _payload(message: str | bytes) -> bytes:

@@ -19,7 +19,7 @@ from twisted.logger import (
 )
 
 from pinghub.errors import ConfigurationError
-from pinghub.logwriter import LogWriter
+from pinghub.logwriter import LogWriter, Unbuffered
 from pinghub.tap import Options, makeService
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -65,6 +65,14 @@ def log_observer(stream: TextIO | LogWriter, level: str) -> ILogObserver:
     return FilteringLogObserver(textFileLogObserver(cast(TextIO, stream)), [predicate])
 
 
+def unbuffered(stream: TextIO) -> TextIO | Unbuffered:
+    """The descriptor below a stream, if it has one."""
+    try:
+        return Unbuffered(stream.fileno())
+    except OSError:
+        return stream
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the server until it is told to stop; exit with status 0 then.
 
@@ -81,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: CommandOptions, reactor: Any) -> None:
     """Run the server that the options describe."""
     service: Any = makeService(options, reactor)
-    writer = LogWriter(sys.stderr, options["limits"].log_queue)
+    writer = LogWriter(unbuffered(sys.stderr), options["limits"].log_queue)
     observer = log_observer(writer, options["log-level"])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:

@@ -8,9 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import queue
 import threading
 from typing import TextIO
+
+
+class Unbuffered:
+    """Writes text to a descriptor, with no buffer in between.
+
+    Python flushes its own streams when it ends, and waits for whoever writes to them: a blocked
+    pipe would keep the process from ending.
+
+    Args:
+        descriptor: where to write to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> None:
+        """Write all of it, however long that takes."""
+        data = text.encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class LogWriter(io.TextIOBase):
@@ -24,7 +48,7 @@ class LogWriter(io.TextIOBase):
         most: the bound, such as ``Limits.log_queue``.
     """
 
-    def __init__(self, stream: TextIO, most: int) -> None:
+    def __init__(self, stream: TextIO | Unbuffered, most: int) -> None:
         self._stream = stream
         self._queue: queue.Queue[str | None] = queue.Queue(most)
         self._left_out = 0

@@ -79,9 +79,16 @@ class Drain:
         now = self._manager.clock.seconds()
         elapsed, step, self._last = now - self._start, now - self._last, now
         for _ in range(self._due(elapsed, max(step, STEP))):
-            self._left.popleft().go_away()
+            self._tell(self._left.popleft())
         if elapsed >= self._seconds or not self._busy():
             self._finish()
+
+    def _tell(self, connection: Connection) -> None:
+        try:
+            connection.go_away()
+        except Exception as error:
+            self._manager.report("A connection could not be closed politely", error)
+            connection.abort()
 
     def _due(self, elapsed: float, step: float) -> int:
         """How many to tell now: at least one, and all when their time is over."""

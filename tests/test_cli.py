@@ -24,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import __version__, cli, tap
 from pinghub.cli import LEVELS, CommandOptions, double_dashes, log_observer, main, run
+from pinghub.logwriter import Unbuffered
 
 
 class Reactor(MemoryReactorClock):
@@ -326,3 +327,17 @@ class LogTests(SynchronousTestCase):
         own = [f"pinghub#{each}" for each in (*LEVELS, "critical")]
         for number, level in enumerate(LEVELS):
             self.assertEqual(self.written(level), own[number:] + others, level)
+
+
+class UnbufferedTests(SynchronousTestCase):
+    """Where the log goes."""
+
+    def test_a_stream_with_a_descriptor(self) -> None:
+        """The log goes to the descriptor of the standard error, past Python's buffers."""
+        with open(os.devnull, "w") as stream:
+            self.assertIsInstance(cli.unbuffered(stream), Unbuffered)
+
+    def test_a_stream_without(self) -> None:
+        """A stream without a descriptor is written to as it is."""
+        stream = io.StringIO()
+        self.assertIs(cli.unbuffered(stream), stream)

@@ -8,7 +8,7 @@ import threading
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.logwriter import LogWriter
+from pinghub.logwriter import LogWriter, Unbuffered
 
 PATIENCE = 10.0
 
@@ -85,3 +85,13 @@ class LogWriterTests(SynchronousTestCase):
         writer.write("kept\n")
         writer.finish(PATIENCE)
         self.assertEqual(stream.getvalue(), "kept\n")
+
+    def test_a_descriptor(self) -> None:
+        """All of a text reaches a descriptor, whatever characters it has."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        writer = LogWriter(Unbuffered(writing), 10)
+        writer.write("Gr\u00fc\u00dfe \ud800\n")
+        writer.finish(PATIENCE)
+        os.close(writing)
+        self.assertEqual(os.read(reading, 100), "Gr\u00fc\u00dfe \\ud800\n".encode())

@@ -115,6 +115,21 @@ class DrainTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertTrue(idle.transport.disconnected)
 
+    def test_one_that_cannot_be_closed(self) -> None:
+        """A connection that fails while it is closed is aborted; the others are closed in peace."""
+        server = MemoryServer()
+        peers = [server.subscribe("/a") for _ in range(3)]
+        faulty = next(iter(server.manager.connections.subscribers))
+        self.patch(faulty, "close", lambda *_: 1 / 0)
+        with self.assertLogs("pinghub.channels", "ERROR") as logs:
+            done = drain(server.manager)
+            server.run(0.5)
+        self.assertEqual(len(logs.output), 1)
+        self.assertEqual(sorted(self.answer_close(peer) for peer in peers), [False, True, True])
+        server.run(0.5)
+        self.successResultOf(done)
+        self.assertEqual([peer.transport.reset for peer in peers].count(True), 1)
+
     def test_no_time(self) -> None:
         """With ``--drain=0`` the close frames go out and the connections are aborted."""
         server = MemoryServer(Limits(drain=0))
