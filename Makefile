@@ -52,6 +52,10 @@ mutants: $(VENV)/mutants.stamp ## Change the core in many small ways, and find w
 	$(BIN)/mutmut run
 	$(BIN)/python -m tests.mutants
 
+.PHONY: audit
+audit: $(VENV)/audit.stamp ## Ask the advisory service about the resolved dependencies; needs internet
+	$(BIN)/pip-audit --strict --progress-spinner off .
+
 .PHONY: clients
 clients: $(VENV)/test.stamp ## Run the tests with clients written by others
 	@if command -v npm; then cd tests/clients/node && npm install; \
@@ -115,4 +119,8 @@ $(VENV)/lint.stamp: $(VENV)/test.stamp
 
 $(VENV)/mutants.stamp: $(VENV)/lint.stamp
 	$(PIP) install --group mutants
+	@touch $@
+
+$(VENV)/audit.stamp: $(VENV)/mutants.stamp
+	$(PIP) install --group audit
 	@touch $@

@@ -43,7 +43,7 @@ class CloseReason(StrEnum):
     STALLED = "stalled"
     TOTAL_BACKLOG = "total-backlog"
     PING_TIMEOUT = "ping-timeout"
-    PING_FLOOD = "ping-flood"
+    CONTROL_FLOOD = "control-flood"
     CLOSE_TIMEOUT = "close-timeout"
     FAULT = "fault"
 

@@ -121,8 +121,8 @@ class Limits:
     control_payload: int = _bound(
         125, "payload of a ping, pong or close frame (RFC 6455)", "bytes", "close 1002"
     )
-    pings_per_second: int = _bound(
-        20, "pings from one client per second, one pong pending", "count", "drop"
+    controls_per_second: int = _bound(
+        20, "pings and pongs from one client per second, one pong pending", "count", "drop"
     )
     max_backlog: int = _bound(
         1 * MIB,
@@ -229,6 +229,12 @@ class Limits:
     join_size: int = _bound(256 * KIB, "messages joined into one write", "bytes", "write at once")
     fanout_slice: int = _bound(
         500, "deliveries in one reactor turn", "count", "the rest in the next turns"
+    )
+    frame_slice: int = _bound(
+        100, "frames taken from one client in one reactor turn", "count", "the rest in the next"
+    )
+    request_slice: int = _bound(
+        16, "requests taken from one client in one reactor turn", "count", "the rest in the next"
     )
     log_field: int = _bound(200, "characters of a peer's text in the log", "count", "cut")
     log_rate: int = _bound(10, "log lines of one kind per second", "count", "left out, and counted")

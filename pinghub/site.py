@@ -111,6 +111,8 @@ class PinghubChannel(HTTPChannel):
         self.refused = False
         self._sweep = manager.sweep
         self._answered = 0
+        self._taken = 0
+        self._resting = False
         self._fields = 0
         self._head_size = 0
         self._watched: tuple[Phase, int] | None = None
@@ -165,6 +167,8 @@ class PinghubChannel(HTTPChannel):
         """Parse what arrived; after a refusal, discard it."""
         if self.refused:
             return
+        if not self._busyReceiving:
+            self._taken = 0
         super().dataReceived(data)
         if self.transport is not None:
             self._watch()
@@ -229,9 +233,28 @@ class PinghubChannel(HTTPChannel):
     def requestDone(self, request: Request) -> None:
         """Wait for the next request."""
         self._answered += 1
+        self._taken += 1
         super().requestDone(request)
-        if self.transport is not None and not self._busyReceiving:
+        if self._taken >= self.limits.request_slice and not self._resting:
+            self._rest()
+        if not self._busyReceiving:
             self._watch()
+
+    def _rest(self) -> None:
+        """Let the others have their turn; one read can hold a thousand requests."""
+        self._resting = self.paused = True
+        self._networkProducer.pauseProducing()
+        self.site.manager.clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        self.paused = self._resting or self._waitingForTransport
+        if not self.paused:
+            self._networkProducer.resumeProducing()
+            self.dataReceived(b"")
 
     def pauseProducing(self) -> None:
         """Too many answers wait: parse no more requests, and read no more."""
@@ -244,8 +267,7 @@ class PinghubChannel(HTTPChannel):
     def resumeProducing(self) -> None:
         """The answers were taken: go on with what was read already."""
         super().resumeProducing()
-        self.paused = False
-        self.dataReceived(b"")
+        self._read_on()
 
     # Refusing and closing.
 
@@ -292,12 +314,15 @@ class PinghubChannel(HTTPChannel):
         """We send no more, after a refusal; what the peer sends is discarded."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget the connection."""
+        """Forget the connection, and what it sent that nobody has looked at yet."""
         self._released()
+        self.clearLineBuffer()
         super().connectionLost(reason)
 
     def _released(self) -> None:
         """The connection is lost, or belongs to the websocket side now."""
+        # The decoder of a body holds methods of ours: a cycle, if the body did not end.
+        self._transferDecoder = None
         self._sweep.disarm(self._too_late)
         self._sweep.disarm(self.abort)
         self.site.manager.connections.requesters.discard(self)

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from pinghub.autobahn_options import SettledOptions
 from pinghub.channels import ChannelManager, CloseReason
-from pinghub.frames import EMPTY_TEXT, PING, CloseCode, close_frame
+from pinghub.frames import EMPTY_TEXT, PING, CloseCode, close_frame, plain_texts
 from pinghub.handshake import Handshake
 from pinghub.logs import Log, address_text
 from pinghub.outbox import Outbox
@@ -36,13 +36,6 @@ OPEN = WebSocketServerProtocol.STATE_OPEN
 CLOSING = WebSocketServerProtocol.STATE_CLOSING
 CLOSED = WebSocketServerProtocol.STATE_CLOSED
 
-FEED = 4096
-"""How many bytes the parser is given at a time.
-
-It copies what is left of its input for every frame, so that a large read full of tiny frames
-would cost time quadratic in its size.
-"""
-
 
 class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: ignore[misc]
     """One websocket: a subscriber of its channel, and a publisher to it.
@@ -51,6 +44,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         channel: the name of the channel.
     """
 
+    data: bytes
     factory: SubscriberFactory
     peer: str
 
@@ -60,9 +54,11 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         self.message_data: list[bytes] = []
         self._fragments = 0
         self._incomplete = False
+        self._progress = False
+        self._resting = False
         self._pinged = False
         self._pong_end = 0
-        self._pings: Rate | None = None
+        self._controls: Rate | None = None
         self._publishes: Rate | None = None
 
     @property
@@ -116,11 +112,60 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         """Parse what arrived; after the close frame of a failure, discard it."""
         if self._pinged:
             self._alive()
-        for start in range(0, len(data), FEED):
-            if self.state == CLOSED:
-                return
-            self._dataReceived(data[start : start + FEED])
+        if self.state != CLOSED:
+            self._dataReceived(data)
         self._watch_incomplete()
+
+    def consumeData(self) -> None:
+        """Parse what has arrived and is not parsed yet, some of it in this turn."""
+        if self.state == CONNECTING:
+            super().consumeData()
+        elif not self._resting:
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse up to ``Limits.frame_slice`` frames; then let the others have their turn.
+
+        One read can hold thousands of tiny frames.
+        """
+        left = self.factory.manager.limits.frame_slice
+        while self.state != CLOSED:
+            if left <= 0 and self.data:
+                self._rest()
+                return
+            if self.current_frame is None and not self.inside_message:
+                left -= self._take_plain_texts(left)
+            if not self.processData():
+                return
+            left -= self.current_frame is None
+
+    def _take_plain_texts(self, most: int) -> int:
+        """Take the messages that need no parser, if any are next; how many."""
+        texts, end = plain_texts(self.data, self.maxMessagePayloadSize, most)
+        if texts:
+            self._progress = True
+            self.data = self.data[end:]
+            for text in texts:
+                if self.state == CLOSED:
+                    break
+                self.onMessage(text, False)
+        return len(texts)
+
+    def _rest(self) -> None:
+        self._resting = True
+        self.transport.pauseProducing()
+        self.factory.manager.clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        try:
+            self._parse()
+            self._watch_incomplete()
+        except Exception as error:
+            self.factory.log.failure("A connection failed to take its input", error)
+            self._evict(CloseReason.FAULT)
+        if not self._resting:
+            self.transport.resumeProducing()
 
     def _alive(self) -> None:
         # Any byte is a sign of life: a pong may wait behind a message in the peer's buffers.
@@ -130,10 +175,14 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         sweep.arm(self._heartbeat, limits.ping_interval)
 
     def _watch_incomplete(self) -> None:
+        """Keep the deadline of the message that has begun to arrive, if there is one."""
         incomplete = self.state != CLOSED and bool(
-            self.inside_message or self.current_frame is not None or self.data
+            self.inside_message
+            or self.current_frame is not None
+            or (self.data and not self._resting)
         )
-        if incomplete == self._incomplete:
+        progress, self._progress = self._progress, False
+        if incomplete == self._incomplete and not (incomplete and progress):
             return
         self._incomplete = incomplete
         sweep = self.factory.manager.sweep
@@ -158,6 +207,13 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         super().onMessageFrameBegin(length)
         if self._fragments > self.factory.manager.limits.max_fragments:
             self._fail_connection(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+
+    def onFrameEnd(self) -> bool | None:
+        """Note when a message, or a control frame outside of one, is complete."""
+        failed: bool | None = super().onFrameEnd()
+        if not self.inside_message:
+            self._progress = True
+        return failed
 
     def onMessageEnd(self) -> None:
         """Take a complete message. Autobahn's own also makes a Deferred for each."""
@@ -184,18 +240,26 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
 
     def onPing(self, payload: bytes) -> None:
         """Answer a ping, unless a pong already waits to be sent (RFC 6455 section 5.5.3)."""
-        if self._pings is None:
-            manager = self.factory.manager
-            self._pings = Rate(manager.clock, manager.limits.pings_per_second)
-        if not self._pings.allows():
-            self._evict(CloseReason.PING_FLOOD)
-        elif self.state == OPEN and self._outbox.queued - self._outbox.size >= self._pong_end:
+        if self._control_allowed() and (
+            self.state == OPEN and self._outbox.queued - self._outbox.size >= self._pong_end
+        ):
             self._catch_up()
             self.sendPong(payload)
             self._pong_end = self._outbox.queued
 
     def onPong(self, payload: bytes) -> None:
-        """A sign of life like any other."""
+        """A sign of life like any other. Some clients send pongs unasked; a flood is none."""
+        self._control_allowed()
+
+    def _control_allowed(self) -> bool:
+        """Count a ping or pong; who sends too many is given up."""
+        if self._controls is None:
+            manager = self.factory.manager
+            self._controls = Rate(manager.clock, manager.limits.controls_per_second)
+        if self._controls.allows():
+            return True
+        self._evict(CloseReason.CONTROL_FLOOD)
+        return False
 
     # Sending.
 

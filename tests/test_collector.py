@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections import Counter
 from collections.abc import Callable
@@ -86,6 +87,33 @@ class CycleTests(SynchronousTestCase):
             peer.close()
 
         self.assert_no_cycles(connection)
+
+    def test_a_request_without_an_end(self) -> None:
+        """An HTTP connection with half a request, or a refused one, leaves no cycle."""
+
+        def post(fields: str, body: str) -> bytes:
+            return f"POST /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{body}".encode()
+
+        def vanish(data: bytes) -> None:
+            peer = self.server.connect()
+            peer.send(data)
+            peer.close()
+
+        def wait(data: bytes) -> None:
+            self.server.connect().send(data)
+            self.server.run(60)
+
+        unfinished = post("Content-Length: 100", "half of")
+        for name, end, data in (
+            ("half a head", vanish, unfinished[:30]),
+            ("half a body", vanish, unfinished),
+            ("half a chunk", vanish, post("Transfer-Encoding: chunked", "5\r\nab")),
+            ("no chunk", vanish, post("Transfer-Encoding: chunked", "zz\r\nab")),
+            ("too large", vanish, post("Content-Length: 100000", "x")),
+            ("too late", wait, unfinished),
+        ):
+            with self.subTest(name):
+                self.assert_no_cycles(functools.partial(end, data))
 
 
 class TuningTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""The bytes of server frames."""
+"""The bytes of frames, and the quick lane for those that everyone sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.frames import EMPTY_TEXT, PING, CloseCode, close_frame, text_frame
+from pinghub.frames import (
+    EMPTY_TEXT,
+    PING,
+    QUICK,
+    CloseCode,
+    close_frame,
+    plain_texts,
+    text_frame,
+)
+from pinghub.testing import TEXT, client_frame
 
 BOUNDARIES = (0, 1, 124, 125, 126, 127, 128, 255, 256, 65_534, 65_535, 65_536, 65_537, 200_000)
 LENGTHS = st.sampled_from(BOUNDARIES) | st.integers(0, 70_000)
@@ -151,3 +160,70 @@ class ConstantTests(SynchronousTestCase):
                 "INTERNAL_ERROR": 1011,
             },
         )
+
+
+class PlainTextTests(SynchronousTestCase):
+    """The messages that need no parser."""
+
+    def check(self, *texts: bytes, rest: bytes = b"", most: int = 100) -> None:
+        """These are read, and what follows them is left."""
+        data = b"".join(client_frame(TEXT, text) for text in texts)
+        self.assertEqual(plain_texts(data + rest, 1 << 20, most), (list(texts), len(data)))
+
+    def test_any_number(self) -> None:
+        """All plain messages at the front are read, up to the number wanted."""
+        self.check()
+        self.check(b"", b"x", "Füße".encode(), b"", b"x" * 1000)
+        self.check(b"1", b"2", rest=client_frame(TEXT, b"3"), most=2)
+        self.check(rest=client_frame(TEXT, b"3"), most=0)
+
+    @given(st.lists(st.tuples(st.binary(min_size=4, max_size=4), TEXTS), max_size=8))
+    @settings(max_examples=300, deadline=None)
+    def test_any_text(self, parts: list[tuple[bytes, str]]) -> None:
+        """Whatever the text and the mask."""
+        data = b"".join(client_frame(TEXT, text.encode(), mask=mask) for mask, text in parts)
+        texts = [text.encode() for _, text in parts]
+        self.assertEqual(plain_texts(data, 1 << 20, 100), (texts, len(data)))
+
+    def test_lengths_around_each_form_of_the_header(self) -> None:
+        """The short lengths and those of two bytes, up to the longest that is quick."""
+        for length in (0, 1, 125, 126, 127, 255, 256, QUICK - 1, QUICK):
+            self.check(b"x" * length)
+        for length in (QUICK + 1, 65_535, 65_536):
+            self.check(rest=client_frame(TEXT, b"x" * length))
+
+    def test_too_large(self) -> None:
+        """A message above the bound is not plain; one at the bound is."""
+        frame = client_frame(TEXT, b"x" * 10)
+        self.assertEqual(plain_texts(frame, 10, 9), ([b"x" * 10], len(frame)))
+        self.assertEqual(plain_texts(frame, 9, 9), ([], 0))
+
+    def test_incomplete(self) -> None:
+        """A frame is read when its last byte is there, and not before."""
+        for length in (0, 1, 125, 126, 300):
+            frame = client_frame(TEXT, b"y" * length)
+            for size in range(len(frame)):
+                self.check(b"x", rest=frame[:size])
+
+    def test_whatever_is_unusual(self) -> None:
+        """A frame that is not plain is left where it is, and so is all that follows."""
+        long = b"x" * 126
+        for name, frame in {
+            "a fragment": client_frame(TEXT, b"x", fin=False),
+            "a continuation": client_frame(0x0, b"x"),
+            "binary": client_frame(0x2, b"x"),
+            "close": client_frame(0x8),
+            "ping": client_frame(0x9),
+            "a reserved bit": bytes([0xC1]) + client_frame(TEXT, b"x")[1:],
+            "unmasked": text_frame(b"x" * 6),
+            "unmasked and long": text_frame(long),
+            "two bytes for 125": bytes([0x81, 0xFE, 0, 125]) + client_frame(TEXT, b"x" * 125)[2:],
+            "eight bytes for 126": bytes([0x81, 0xFF]) + bytes(7) + client_frame(TEXT, long)[3:],
+            "invalid UTF-8": client_frame(TEXT, b"\xff"),
+            "half a character": client_frame(TEXT, "ü".encode()[:1]),
+            "a surrogate": client_frame(TEXT, b"\xed\xa0\x80"),
+        }.items():
+            rest = frame + client_frame(TEXT, b"behind")
+            for before in ((), (b"before",)):
+                with self.subTest(name):
+                    self.check(*before, rest=rest)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pinghub.limits import Limits
 from pinghub.site import PinghubSite
-from pinghub.testing import MemoryServer, Peer, http_request, upgrade_request
+from pinghub.testing import (
+    TEXT,
+    MemoryServer,
+    Peer,
+    client_frame,
+    http_request,
+    upgrade_request,
+)
 
 POST = b"POST /a HTTP/1.1\r\nHost: h\r\n"
 
@@ -314,6 +323,49 @@ class PipelineTests(SiteTests):
         self.assertTrue(peer.transport.reading)
         peer.send(http_request("POST", "/a", b"more"))
         self.assertEqual(peer.response().status, 200)
+
+    def test_a_flood_gives_way(self) -> None:
+        """Requests of one client in one turn: 16; another does not wait for the rest."""
+        subscriber = self.server.subscribe("/a")
+        flooder, other = self.server.connect(), self.server.connect()
+        flooder.deliver(http_request("POST", "/a", b"flood") * 50)
+        other.deliver(http_request("POST", "/a", b"other"))
+        self.assertFalse(flooder.transport.reading)
+        self.server.reactor.turn()
+        self.assertTrue(flooder.transport.reading)
+        self.assertEqual(subscriber.texts(), ["flood"] * 16 + ["other"] + ["flood"] * 34)
+        flooder.send(http_request("POST", "/a", b"more"))
+        self.assertEqual([flooder.response().status for _ in range(51)], [200] * 51)
+
+    def test_a_flood_with_unread_answers(self) -> None:
+        """Whether it waits for its turn or for its answers to be read, nothing is lost."""
+        server = MemoryServer(Limits(response_queue=4096))
+        subscriber = server.subscribe("/a")
+        peer = server.connect(room=100)
+        # With the answer to the 16th request both begin to wait.
+        peer.deliver(http_request("POST", "/a", b"x") * 15 + http_request("GET", "/a"))
+        peer.deliver(http_request("POST", "/a", b"behind"))
+        server.reactor.turn()
+        self.assertEqual(subscriber.texts(), ["x"] * 15)
+        self.assertFalse(peer.transport.reading)
+        for _ in range(17):
+            self.assertEqual(peer.response().status, 200)
+        self.assertEqual(subscriber.texts(), ["behind"])
+        self.assertTrue(peer.transport.reading)
+
+    def test_a_flood_that_ends(self) -> None:
+        """What is not parsed yet when a connection is lost, or taken over, is not published."""
+        subscriber = self.server.subscribe("/a")
+        lost, taken = self.server.connect(), self.server.connect()
+        lost.deliver(http_request("POST", "/a", b"x") * 50)
+        lost.transport.connectionLost(Failure(ConnectionLost()))
+        taken.deliver(http_request("POST", "/a", b"y") * 16 + upgrade_request("/b"))
+        taken.deliver(client_frame(TEXT, b"behind"))
+        self.server.reactor.turn()
+        self.assertEqual(subscriber.texts(), ["x"] * 16 + ["y"] * 16)
+        for status in [200] * 16 + [101]:
+            self.assertEqual(taken.response().status, status)
+        self.assertEqual(taken.texts(), ["behind"])
 
     def test_an_upgrade_behind_unread_answers(self) -> None:
         """A handshake behind other requests: its 101 comes behind their answers."""

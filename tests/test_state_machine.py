@@ -143,6 +143,14 @@ class Histories(RuleBasedStateMachine):
     @rule(member=members)
     def heartbeat(self, member: Member) -> None:
         member.peer.send(client_frame(TEXT) + client_frame(PONG))
+        self.server.run(0.25)
+
+    @rule(member=members, text=texts)
+    def heartbeat_during_a_publish(self, member: Member, text: str) -> None:
+        channel = member.channel
+        assert self.server.manager.publish(channel, text) == self.publish(channel, text)
+        member.peer.deliver(client_frame(TEXT))
+        self.server.reactor.turn()
 
     @rule(member=members)
     def ping(self, member: Member) -> None:

@@ -285,6 +285,27 @@ class MessageTests(WebsocketTests):
         self.assertEqual(peer.texts(), ["in time"] * 3)
         self.assertFalse(peer.transport.ended)
 
+    def test_a_deadline_for_each_message(self) -> None:
+        """One message that arrives in time after the other is no message that takes too long."""
+        server = self.server(Limits(ping_interval=0))
+        peer = server.subscribe("/a")
+        for data in (client_frame(TEXT, b"x"), client_frame(TEXT, b"x" * 9000)):
+            peer.send(data[:3])
+            for _ in range(50):
+                server.run(1)
+                # The end of one and the beginning of the next, always in one segment.
+                peer.send(data[3:] + data[:3])
+            peer.send(data[3:])
+            self.assertEqual(len(peer.texts()), 51)
+        peer.send(client_frame(TEXT, b"x", fin=False))
+        for _ in range(19):
+            server.run(1)
+            # The pongs are complete, the message is not.
+            peer.send(client_frame(PONG) + client_frame(CONTINUATION, b"x", fin=False)[:-1])
+            peer.send(client_frame(CONTINUATION, b"x", fin=False)[-1:])
+        server.run(2)
+        self.assert_closed(peer, CloseCode.POLICY_VIOLATION)
+
     def test_protocol_errors(self) -> None:
         """Protocol error: close 1002."""
         unmasked = bytes([0x81, 1]) + b"x"
@@ -323,6 +344,62 @@ class MessageTests(WebsocketTests):
         peer = server.subscribe("/a")
         peer.send(client_frame(TEXT, b"x") * 9000)
         self.assertEqual(len(peer.texts()), 9000)
+
+    def test_a_flood_gives_way(self) -> None:
+        """Frames of one client in one turn: 100; those of another do not wait for the rest."""
+        for name, message in {
+            "plain": client_frame(TEXT, b"x"),
+            "in fragments": fragments([b"x", b""]),
+        }.items():
+            server = self.server()
+            flooder, other = server.subscribe("/flood"), server.subscribe("/other")
+            flooder.deliver(message * 300)
+            other.deliver(client_frame(TEXT, b"y"))
+            self.assertFalse(flooder.transport.reading)
+            with self.subTest(name):
+                self.assertIn(server.manager.stats.published, (51, 52, 101))
+                server.reactor.turn()
+                self.assertEqual(server.manager.stats.published, 301)
+                self.assertTrue(flooder.transport.reading)
+                self.assertEqual(flooder.texts(), ["x"] * 300)
+
+    def test_a_flood_that_ends(self) -> None:
+        """What is not parsed yet when a connection fails, or is lost, is forgotten."""
+        server = self.server()
+        failing, lost = server.subscribe("/a"), server.subscribe("/b")
+        failing.deliver(client_frame(TEXT, b"x") * 150 + client_frame(BINARY) * 150)
+        # With TLS, bytes that were read before may still arrive.
+        failing.deliver(client_frame(TEXT, b"y"))
+        lost.deliver(client_frame(TEXT, b"x") * 150)
+        lost.close()
+        server.reactor.turn()
+        self.assert_closed(failing, CloseCode.UNSUPPORTED_DATA)
+        self.assertTrue(failing.transport.reading)
+        self.assertEqual(server.manager.stats.published, 250)
+
+    def test_a_flood_that_is_evicted(self) -> None:
+        """A flood of heartbeats that reads no answers ends at the bound, in the middle."""
+        server = self.server(Limits(max_message=1024, max_backlog=2048))
+        peer = server.subscribe("/a", room=200)
+        peer.deliver(client_frame(TEXT) * 5000)
+        server.reactor.turn()
+        self.assertTrue(peer.transport.reset)
+        self.assertEqual(server.manager.stats.evictions, {CloseReason.BACKLOG: 1})
+
+    def test_a_fault_in_the_middle_of_a_flood(self) -> None:
+        """A fault while the rest is parsed ends the connection, and is logged."""
+        server = self.server()
+        peer = server.subscribe("/a")
+        peer.deliver(client_frame(TEXT, b"x") * 150)
+
+        def fail(name: str, payload: bytes) -> int:
+            raise RuntimeError
+
+        self.patch(server.manager, "publish_checked", fail)
+        server.reactor.turn()
+        self.assertTrue(peer.transport.reset)
+        self.assertEqual(server.manager.stats.evictions, {CloseReason.FAULT: 1})
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_post_only(self) -> None:
         """A text message on a channel that takes POSTs only: close 1008."""
@@ -372,7 +449,17 @@ class PingTests(WebsocketTests):
         self.assertEqual(len(peer.frames()), 60)
         peer.send(client_frame(PING) * 21)
         self.assertTrue(peer.transport.reset)
-        self.assertEqual(server.manager.stats.evictions, {CloseReason.PING_FLOOD: 1})
+        self.assertEqual(server.manager.stats.evictions, {CloseReason.CONTROL_FLOOD: 1})
+
+    def test_pong_flood(self) -> None:
+        """Client pongs: a few that nobody asked for are none, a flood of them is dropped."""
+        server = self.server()
+        peer = server.subscribe("/a")
+        peer.send(client_frame(PONG, b"unasked") * 20)
+        self.assertFalse(peer.transport.disconnected)
+        peer.send(client_frame(PONG, b"unasked"))
+        self.assertTrue(peer.transport.reset)
+        self.assertEqual(server.manager.stats.evictions, {CloseReason.CONTROL_FLOOD: 1})
 
     def test_one_pong_pending(self) -> None:
         """One pong pending: while it waits to be sent, further pings get none."""

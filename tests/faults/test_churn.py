@@ -9,7 +9,8 @@ import socket
 import struct
 from typing import Any
 
-from pinghub.testing import CLOSE, client_frame
+from pinghub import Limits
+from pinghub.testing import CLOSE, TEXT, client_frame, http_request, upgrade_request
 from tests.faults import load
 from tests.faults.harness import (
     MIB,
@@ -19,6 +20,7 @@ from tests.faults.harness import (
     eventually,
     rss,
     scale,
+    send_time,
 )
 from tests.faults.masses import need_descriptors, open_websockets
 from tests.faults.places import ROOT
@@ -41,6 +43,19 @@ class OrderTests(FaultTests):
         """R12: the same when a message takes several turns of the reactor to get to everyone."""
         self.assert_order("700 subscribers", 1e5, messages=160, subscribers=700)
 
+    def test_what_was_published_before(self) -> None:
+        """R12: nobody receives what was published before it came, not even just before.
+
+        A POST, a handshake and a message come in one segment, and are served in one turn.
+        """
+        server = self.server()
+        witness, peer = self.subscriber(server, "/a"), self.peer(server)
+        posted = http_request("POST", "/a", b"before")
+        peer.send(posted + upgrade_request("/a") + client_frame(TEXT, b"after"))
+        self.assertEqual([peer.response()[0] for _ in range(2)], [200, 101])
+        self.assertEqual([witness.message() for _ in range(2)], [b"before", b"after"])
+        self.assertEqual(peer.message(), b"after")
+
     def assert_order(self, what: str, deliveries: float, **plan: Any) -> None:
         """Run a load; nothing may be wrong."""
         server = self.server("--ping-interval=0")
@@ -58,32 +73,68 @@ class CrowdTests(FaultTests):
 
     IDLE = 5000
     OTHERS = 1000
-    MESSAGES = scale(60, 600)
+    MESSAGES = scale(40, 400)
 
-    def test_a_fan_out_beside_idle_subscribers(self) -> None:
-        """R18: thousands of idle subscribers and a large fan-out do not delay other channels."""
+    def setUp(self) -> None:
         need_descriptors(self.IDLE + self.OTHERS)
-        server = self.server("--ping-interval=5s", command=command("collector"), cwd=ROOT)
-        address = ("127.0.0.1", server.port)
-        for each in open_websockets(address, "/idle", self.IDLE):
+        # Nobody answers the pings, and nobody is given up for it while this lasts.
+        self.crowded = self.server(
+            "--ping-interval=5s", "--ping-timeout=1h", command=command("collector"), cwd=ROOT
+        )
+        self.pauses()
+        self.address = ("127.0.0.1", self.crowded.port)
+        for each in open_websockets(self.address, "/idle", self.IDLE):
             self.addCleanup(each.close)
-        prober = self.round_trips(server)
+        self.prober = self.round_trips(self.crowded)
+        # A turn of the server sends to so many; a slow machine takes longer for it.
+        self.bound = max(20, 6 * send_time(Limits().fanout_slice))
+
+    def pauses(self) -> tuple[float, float]:
+        """The longest run of the collector since the last time, and a full one, in milliseconds."""
+        known = len(self.crowded.output)
+        self.crowded.process.send_signal(signal.SIGUSR1)
+        found: list[tuple[str, str]] = []
+
+        def told() -> bool:
+            output = "".join(self.crowded.output[known:])
+            found[:] = re.findall(r"longest ([\d.]+) ms, all ([\d.]+) ms", output)
+            return bool(found)
+
+        eventually(told, PATIENCE, "the collector's pause is told")
+        pause, full = found[0]
+        return float(pause), float(full)
+
+    def test_thousands_of_idle_subscribers(self) -> None:
+        """R18: a large fan-out beside thousands of idle subscribers delays no other channel."""
 
         def p99() -> float:
-            report = load.run(
-                load.Plan(
-                    *address, messages=self.MESSAGES, rate=20, subscribers=self.OTHERS, visits=0.0
-                )
+            plan = load.Plan(
+                *self.address, self.MESSAGES, rate=20, subscribers=self.OTHERS, visits=0.0
             )
+            report = load.run(plan)
             self.assertEqual(report.faults[:3], [])
-            latency = prober.during(report.begun, report.begun + report.seconds)
-            print(latency)
-            return latency.p99
+            return self.prober.during(report.begun, report.begun + report.seconds).p99
 
-        self.figure("R18", "round trip, p99", self.least_of(p99, 20), 20, "ms")
-        server.process.send_signal(signal.SIGUSR1)
-        pause = float(server.wait_for(re.compile(r"longest pause: ([\d.]+) ms"))[1])
-        self.figure("R18", "longest pause of the collector", pause, 50, "ms")
+        least = self.least_of(p99, self.bound)
+        self.figure("R18", "round trip, fan-out to 1000, p99", least, self.bound, "ms")
+        pause, full = self.pauses()
+        self.figure("R18", "longest run of the collector", pause, 50, "ms")
+        # The bound for any machine, and any number of subscribers.
+        self.figure("R18", "longest run of the collector / a full one", pause / full, 0.5, "x")
+
+    def test_a_fan_out_to_thousands(self) -> None:
+        """R18: nor does a message to thousands."""
+        publisher = self.peer(self.crowded)
+
+        def p99() -> float:
+            with self.prober.window() as latency:
+                for _ in range(self.MESSAGES // 4):
+                    self.assertEqual(publisher.post("/idle", b"x" * 100), (200, self.IDLE))
+                    self.pass_time(0.2)
+            return latency().p99
+
+        least = self.least_of(p99, self.bound)
+        self.figure("R18", "round trip, fan-out to 5000, p99", least, self.bound, "ms")
 
 
 class LeavingTests(FaultTests):
@@ -145,7 +196,7 @@ class SoakTests(FaultTests):
             self.figure("R28", "slope of the memory", slope, 1, "MiB per 10 minutes")
         else:
             growth = outcome.growth(warm_up) / MIB
-            self.figure("R28", "growth of the memory after a warm-up", growth, 2, "MiB")
+            self.figure("R28", "growth of the memory after a warm-up", growth, 1, "MiB")
         eventually(lambda: descriptors(pid) <= descriptors_before, PATIENCE, "all are closed")
         publisher = self.peer(server)
         for channel in (*CHANNELS, FLOODED):

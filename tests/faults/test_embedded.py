@@ -255,7 +255,10 @@ class FaultyMemberTests(FaultTests):
         self.strike()
         with self.assertLogs("pinghub", logging.ERROR) as logged:
             stopped = drain(self.memory.manager)
-            self.memory.run(8)
+            # Everyone has been told by then, and nobody is aborted for being late.
+            self.memory.run(Limits().drain * 0.9)
+            self.assertTrue(self.faulty.transport.reset)
+            self.memory.run(4)
         self.assertEqual(len(logged.records), 1)
         for peer in (self.before, self.after):
             self.assertEqual([frame.code for frame in peer.frames()], [1001])

@@ -1,0 +1,83 @@
+"""R11: the quick lane cannot be told from the full parser, whatever comes in what segments."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from pinghub import websocket
+from pinghub.limits import Limits
+from pinghub.testing import BINARY, CLOSE, PING, PONG, TEXT, MemoryServer, client_frame
+
+LIMITS = Limits(max_message=300, max_fragments=3, frame_slice=4, ping_interval=0)
+MASKS = st.binary(min_size=4, max_size=4)
+LENGTHS = st.sampled_from([0, 1, 124, 125, 126, 127, 299, 300, 301])
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+PAYLOADS = (
+    LENGTHS.map(lambda length: b"x" * length)
+    | st.text(CHARACTERS, max_size=80).map(str.encode)
+    | st.binary(max_size=8)
+)
+PLAIN = st.builds(lambda payload, mask: client_frame(TEXT, payload, mask=mask), PAYLOADS, MASKS)
+OPCODES = st.sampled_from([0x0, TEXT, TEXT, TEXT, BINARY, 0x3, CLOSE, PING, PONG, 0xF])
+ANY = st.builds(client_frame, OPCODES, PAYLOADS, st.booleans(), MASKS)
+
+
+def long_form(payload: bytes) -> bytes:
+    """A text with its length in two bytes, whether it needs them or not."""
+    frame = client_frame(TEXT, payload[:125])
+    return frame[:1] + b"\xfe" + len(payload[:125]).to_bytes(2, "big") + frame[2:]
+
+
+def damaged(frame: bytes, where: int, value: int) -> bytes:
+    """A frame with one byte of its beginning changed."""
+    where %= min(len(frame), 8)
+    return frame[:where] + bytes([value]) + frame[where + 1 :]
+
+
+DAMAGED = st.builds(damaged, PLAIN, st.integers(0, 7), st.integers(0, 255))
+FRAMES = st.lists(PLAIN | PLAIN | PLAIN | ANY | DAMAGED | PAYLOADS.map(long_form), max_size=12)
+CUTS = st.lists(st.integers(1, 400), max_size=12)
+
+
+def outcome(data: bytes, cuts: list[int]) -> tuple[object, ...]:
+    """What a server makes of some bytes, as seen by the peer, by another, and by the server."""
+    server = MemoryServer(LIMITS)
+    sender, other = server.subscribe("/a"), server.subscribe("/a")
+    for size in cuts:
+        sender.send(data[:size])
+        data = data[size:]
+    sender.send(data)
+    server.run(21)
+    transport = sender.transport
+    stats = server.manager.stats
+    return (
+        sender.take(),
+        other.take(),
+        (transport.ended, transport.reset, transport.reading),
+        (stats.published, stats.deliveries, stats.evictions),
+    )
+
+
+class LaneTests(SynchronousTestCase):
+    """The same bytes with the quick lane and without it."""
+
+    @given(FRAMES.map(b"".join), CUTS)
+    @example(client_frame(TEXT, b"x") * 20, [])
+    @example(client_frame(TEXT, b"x") * 3 + client_frame(TEXT, b"\xff") * 3, [])
+    @settings(max_examples=1500, deadline=None)
+    def test_frames(self, data: bytes, cuts: list[int]) -> None:
+        """R11: the same messages in the same order, the same answers, or the same refusal."""
+        quick = outcome(data, cuts)
+        with patch.object(websocket, "plain_texts", return_value=([], 0)):
+            self.assertEqual(quick, outcome(data, cuts))
+
+    @given(FRAMES.map(b"".join), CUTS)
+    @settings(max_examples=500, deadline=None)
+    def test_segments(self, data: bytes, cuts: list[int]) -> None:
+        """R11: the same in one segment and in any number of them."""
+        whole, parts = outcome(data, []), outcome(data, cuts)
+        self.assertEqual(whole[1:], parts[1:])
