@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 TRIAL = -m twisted.trial
 
 # For the command line: make run ARGS="-addr=:9000", make test TESTS=tests.test_names,
-# make faults SOAK=600.
+# make faults SOAK=600, make bench ARGS="--server original=http://127.0.0.1:8082,1234".
 ARGS =
 # All tests but those of tests/faults, which measure, and want a quiet machine.
 TESTS = $(sort $(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))) tests.clients \
@@ -93,6 +93,10 @@ bench: $(VENV)/bench.stamp $(MEASURES) ## Measure throughput, latency and memory
 .PHONY: bench-quick
 bench-quick: $(VENV)/bench.stamp $(MEASURES) ## The same in two minutes
 	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(VENV)/bench.stamp $(MEASURES) ## Measure up to 100 000 idle subscribers; needs so many descriptors
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 .PHONY: package
 package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and try them

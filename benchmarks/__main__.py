@@ -14,10 +14,8 @@ import time
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.servers import BUILT, Server, Start, descriptor_limit, given, known
+from benchmarks.servers import BUILT, RESULTS, Server, Start, descriptor_limit, given, known
 from benchmarks.workloads import WORKLOADS, FailedError, Workload
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def measure(start: Start, workload: Workload, seconds: float, quick: bool) -> report.Cell | None:

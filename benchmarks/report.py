@@ -35,6 +35,18 @@ def shown(workload: Workload, cell: Cell | None) -> str:
     return cell if isinstance(cell, str) else number(cell[workload.figure])
 
 
+def conditions() -> dict[str, str]:
+    """What is measured where."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "interpreter": f"{platform.python_implementation()} {platform.python_version()}"
+        f" ({platform.python_compiler()})",
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": str(os.cpu_count()),
+        "versions": ", ".join(f"{name} {each}" for name, each in versions().items()),
+    }
+
+
 class Results:
     """What has been measured.
 
@@ -49,14 +61,7 @@ class Results:
     def __init__(self, servers: list[str], workloads: list[Workload]) -> None:
         self.servers = servers
         self.workloads = workloads
-        self.conditions = {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "interpreter": f"{platform.python_implementation()} {platform.python_version()}"
-            f" ({platform.python_compiler()})",
-            "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-            "processors": str(os.cpu_count()),
-            "versions": ", ".join(f"{name} {each}" for name, each in versions().items()),
-        }
+        self.conditions = conditions()
         self._cells: dict[tuple[str, str], list[Cell]] = {}
 
     def add(self, workload: Workload, server: str, cell: Cell) -> None:

@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 BUILT = Path(__file__).parent / "built"
 """Where the Makefile puts the C programs."""
 
+RESULTS = Path(__file__).parent / "results"
+"""Where the results go, unless they are those of a short run."""
+
 NCHAN_MODULES = (
     Path("/usr/lib/nginx/modules/ngx_nchan_module.so"),
     Path("/usr/share/nginx/modules/ngx_nchan_module.so"),
