@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.plots import draw
 from benchmarks.servers import BUILT, RESULTS, Server, Start, descriptor_limit, given, known
 from benchmarks.workloads import WORKLOADS, FailedError, Workload
 
@@ -78,7 +79,9 @@ def main() -> None:
     results.conditions["seconds each"] = str(seconds)
     results.conditions["took"] = f"{time.monotonic() - begun:.0f} s"
     print(results.markdown())
-    results.write(options.into or (BUILT / "quick" if options.quick else RESULTS))
+    into = options.into or (BUILT / "quick" if options.quick else RESULTS)
+    results.write(into)
+    draw(results, into)
 
 
 if __name__ == "__main__":

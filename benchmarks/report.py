@@ -1,4 +1,4 @@
-"""The results: a table in Markdown, everything in JSON, and plots."""
+"""The results: a table in Markdown, and everything in JSON."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ class Results:
         """One figure from all rounds that found it."""
         cells = self._cells.get((workload.name, server), [])
         return [cell[figure] for cell in cells if isinstance(cell, dict)]
+
+    def names(self, workload: Workload, server: str) -> list[str]:
+        """All figures that were found."""
+        cells = self._cells.get((workload.name, server), [])
+        return [name for cell in cells[:1] if isinstance(cell, dict) for name in cell]
 
     def median(self, workload: Workload, server: str, figure: str) -> float | None:
         """The median of one figure over all rounds."""

@@ -96,6 +96,10 @@ def echo(window: int) -> Workload:
     return Workload(name, "pubsub", arguments, "echoes", many_channels=True)
 
 
+LATENCY = Workload(
+    "latency, 10 messages/s to 1000", "pubsub", {"subscribers": 1000, "rate": 10}, "ms, p99", "p99"
+)
+MEMORY = Workload("memory of an idle subscriber", "idle", {}, "KiB", "kib")
 SIZES = (1, 10, 100, 1000)
 
 WORKLOADS = (
@@ -107,14 +111,8 @@ WORKLOADS = (
     Workload("POST, one at a time", "post", {"window": 1}, "requests"),
     Workload("POST, pipelined 16", "post", {"window": 16}, "requests"),
     Workload("handshake and close", "handshakes", {}, "connections"),
-    Workload(
-        "latency, 10 messages/s to 1000",
-        "pubsub",
-        {"subscribers": 1000, "rate": 10},
-        "ms, p99",
-        "p99",
-    ),
-    Workload("memory of an idle subscriber", "idle", {}, "KiB", "kib"),
+    LATENCY,
+    MEMORY,
 )
 
 
