@@ -8,12 +8,14 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 TRIAL = -m twisted.trial
 
 # For the command line: make run ARGS="-addr=:9000", make test TESTS=tests.test_names,
-# make faults SOAK=600.
+# make faults SOAK=600, make bench ARGS="--server original=http://127.0.0.1:8082,1234".
 ARGS =
 # All tests but those of tests/faults, which measure, and want a quiet machine.
 TESTS = $(sort $(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))) tests.clients \
 	tests.conformance
 SOAK = 1800
+# The load generator, and the least that a server can do.
+MEASURES = benchmarks/built/load benchmarks/built/floor
 
 .PHONY: help
 help: ## Show this list
@@ -84,6 +86,18 @@ conformance-short: $(VENV)/run.stamp ## Run its groups that concern the protocol
 bench-order: $(VENV)/run.stamp ## Check order and loss under load
 	$(BIN)/python -m benchmarks.order
 
+.PHONY: bench
+bench: $(VENV)/bench.stamp $(MEASURES) ## Measure throughput, latency and memory beside other servers
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(VENV)/bench.stamp $(MEASURES) ## The same in two minutes
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(VENV)/bench.stamp $(MEASURES) ## Measure up to 100 000 idle subscribers; needs so many descriptors
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
 .PHONY: package
 package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and try them
 	rm -rf dist
@@ -93,7 +107,7 @@ package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and t
 .PHONY: clean
 clean: ## Remove all that these commands made
 	rm -rf $(VENV) .conformance .hypothesis .mypy_cache .ruff_cache _trial_temp* dist mutants
-	rm -rf .coverage* tests/clients/node/node_modules twisted/plugins/dropin.cache
+	rm -rf .coverage* benchmarks/built tests/clients/node/node_modules twisted/plugins/dropin.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # One environment: each step builds on the one before, so that no two of them ever install into
@@ -124,3 +138,11 @@ $(VENV)/mutants.stamp: $(VENV)/lint.stamp
 $(VENV)/audit.stamp: $(VENV)/mutants.stamp
 	$(PIP) install --group audit
 	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/audit.stamp
+	$(PIP) install --group bench
+	@touch $@
+
+benchmarks/built/%: benchmarks/%.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -o $@ $<
