@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE 20.0   /* seconds without any event before giving up */
+#define PATIENCE 10.0   /* seconds without any event before giving up */
 #define RING 1024       /* the most messages in flight on a channel */
 #define STAMP 16        /* hexadecimal digits of a time in nanoseconds */
 #define PER_ADDRESS 20000 /* connections from one source address */

@@ -25,8 +25,12 @@ def draw(results: Results, into: Path) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    """Save a picture, if there is anything in it."""
+    drawn = [axes for axes in figure.axes if axes.lines]
+    if drawn:
+        drawn[-1].legend()
+        figure.tight_layout()
+        figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
@@ -52,7 +56,6 @@ def _throughput(results: Results, path: Path) -> None:
         axes.set(title=title, xscale="log", yscale="log", xlabel="subscribers")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("deliveries per CPU-second")
-    panels[1].legend()
     _save(figure, path)
 
 
@@ -76,7 +79,6 @@ def _latency(results: Results, path: Path) -> None:
         _line(axes, points, server)
     axes.set(title=LATENCY.name, yscale="log", xlabel="percentile", ylabel="ms")
     axes.grid(alpha=0.3)
-    axes.legend()
     _save(figure, path)
 
 
@@ -90,5 +92,4 @@ def _memory(results: Results, path: Path) -> None:
     axes.set(title="idle subscribers of one channel", xlabel="subscribers", ylabel="MiB")
     axes.set(xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend()
     _save(figure, path)
