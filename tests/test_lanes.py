@@ -1,16 +1,29 @@
-"""R11: the quick lane cannot be told from the full parser, whatever comes in what segments."""
+"""R11: the quick lanes cannot be told from the full parsers, whatever comes in what segments."""
 
 from __future__ import annotations
 
+import re
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub import websocket
+from pinghub import site, websocket
 from pinghub.limits import Limits
-from pinghub.testing import BINARY, CLOSE, PING, PONG, TEXT, MemoryServer, client_frame
+from pinghub.origins import OriginPolicy
+from pinghub.plain_posts import plain_post
+from pinghub.testing import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    MemoryServer,
+    client_frame,
+    http_request,
+    upgrade_request,
+)
 
 LIMITS = Limits(max_message=300, max_fragments=3, frame_slice=4, ping_interval=0)
 MASKS = st.binary(min_size=4, max_size=4)
@@ -62,8 +75,8 @@ def outcome(data: bytes, cuts: list[int]) -> tuple[object, ...]:
     )
 
 
-class LaneTests(SynchronousTestCase):
-    """The same bytes with the quick lane and without it."""
+class FrameLaneTests(SynchronousTestCase):
+    """The same websocket bytes with the quick lane and without it."""
 
     @given(FRAMES.map(b"".join), CUTS)
     @example(client_frame(TEXT, b"x") * 20, [])
@@ -81,3 +94,160 @@ class LaneTests(SynchronousTestCase):
         """R11: the same in one segment and in any number of them."""
         whole, parts = outcome(data, []), outcome(data, cuts)
         self.assertEqual(whole[1:], parts[1:])
+
+
+HTTP_LIMITS = Limits(
+    max_message=30,
+    head_line=256,
+    head_size=320,
+    head_fields=6,
+    channel_name=12,
+    request_slice=3,
+    response_queue=1000,
+    ping_interval=0,
+)
+ORIGIN = "https://ws.example.com"
+TARGETS = st.sampled_from(
+    [b"/a"] * 6
+    + [b"/", b"//a", b"/a?b=c", b"/%61", b"/%ff", b"/caf\xc3\xa9", b"/twelve-chars", b"*", b"a"]
+    + [b"/b" * 6, b"/a b", b"http://h/a", b"", b"/a?" + b"q" * 225, b"/a?" + b"q" * 240]
+)
+BODIES = (
+    st.sampled_from([b"hello", b"", b"\xff", b"x" * 30, b"x" * 31])
+    | st.text(CHARACTERS, max_size=8).map(str.encode)
+    | st.binary(max_size=5)
+)
+FIELDS = st.sampled_from(
+    [
+        b"User-Agent: curl/8.5.0",
+        b"Content-Type: application/x-www-form-urlencoded",
+        b"Connection: keep-alive",
+        b"connection: Keep-Alive",
+        b"Connection: keep-alive, close",
+        b"Connection: close",
+        b"Host: other",
+        b"Content-Length: 5",
+        b"content-length:\t5 ",
+        b"Content-Length: 05",
+        b"Content-Length: 99999999999999999999",
+        b"Content-Length: +5",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: identity",
+        b"Expect: 100-continue",
+        b"Origin: " + ORIGIN.encode(),
+        b"Origin: https://evil.example",
+        b"Upgrade: websocket",
+        b"Cookie: a=b; c",
+        b"X: folded\r\n more",
+        b"X: \xe9",
+        b"X: \x00",
+        b"X: a\rb",
+        b"X: a\nb",
+        b"X : y",
+        b"no colon",
+        b"X:" + b"x" * 240,
+        b"X: " + b"x" * 255,
+        b"X: y\r\nX: z\r\nX: z\r\nX: z",
+    ]
+)
+
+
+def post_of(target: bytes, body: bytes, fields: list[bytes]) -> bytes:
+    """A POST with more header fields than it needs."""
+    fields = [b"Host: h", b"Content-Length: %d" % len(body), *fields]
+    return b"\r\n".join([b"POST " + target + b" HTTP/1.1", *fields, b"", b""]) + body
+
+
+def changed(data: bytes, where: int, value: int) -> bytes:
+    """A request with one byte changed."""
+    where %= len(data)
+    return data[:where] + bytes([value]) + data[where + 1 :]
+
+
+PLAIN_POSTS = st.builds(post_of, st.just(b"/a"), st.sampled_from([b"hello", b"y"]), st.just([]))
+POSTS = st.builds(post_of, TARGETS, BODIES, st.lists(FIELDS, max_size=3))
+CHANGED = st.builds(changed, PLAIN_POSTS, st.integers(0), st.integers(0, 255))
+OTHERS = st.sampled_from(
+    [
+        http_request("GET", "/a"),
+        http_request("HEAD", "/a"),
+        http_request("OPTIONS", "/a"),
+        http_request("PUT", "/a", b"x"),
+        http_request("POST", "/a", b"old").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        b"\r\n",
+        b"\n",
+        b"POST",
+        upgrade_request("/a", {"Sec-WebSocket-Key": "A" * 22 + "=="}) + client_frame(TEXT, b"x"),
+    ]
+)
+REQUESTS = st.lists(PLAIN_POSTS | PLAIN_POSTS | POSTS | CHANGED | OTHERS, max_size=10)
+SEGMENTS = st.lists(st.integers(1, 160), max_size=10)
+ROOMS = st.none() | st.integers(1, 500)
+DRAINS = st.none() | st.integers(0, 10)
+DATE = re.compile(rb"Date: [^\r]*")
+
+
+def answers(
+    data: bytes, cuts: list[int], room: int | None, restrict: bool, drain: int | None
+) -> tuple[object, ...]:
+    """What a server makes of some requests, as seen by the peer, by another, and by itself."""
+    server = MemoryServer(HTTP_LIMITS, origins=OriginPolicy([ORIGIN] if restrict else ()))
+    sender, other = server.connect(room), server.subscribe("/a")
+    seen: list[object] = []
+    for number, size in enumerate([*cuts, len(data)]):
+        server.manager.connections.draining = number == drain
+        if sender.transport.reading:
+            sender.send(data[:size])
+            data = data[size:]
+            seen.append([each.busy for each in server.manager.connections.requesters])
+    server.run(5)
+    received = sender.take()
+    sender.send(data)
+    received += sender.take()
+    server.run(80)
+    transport, stats = sender.transport, server.manager.stats
+    return (
+        DATE.sub(b"", received + sender.take()),
+        other.take(),
+        (transport.ended, transport.reset, transport.reading),
+        (stats.published, stats.dropped, stats.deliveries),
+        seen,
+        len(server.manager.sweep),
+    )
+
+
+class PostLaneTests(SynchronousTestCase):
+    """The same requests with the quick lane and without it."""
+
+    @given(REQUESTS.map(b"".join), SEGMENTS, ROOMS, st.booleans(), DRAINS)
+    @example(post_of(b"/a", b"x", []) * 20, [], None, False, None)
+    @example(b"\r\n" + post_of(b"/a", b"x", []) + b"\r\n", [2], None, False, None)
+    @settings(max_examples=1500, deadline=None)
+    def test_requests(
+        self, data: bytes, cuts: list[int], room: int | None, restrict: bool, drain: int | None
+    ) -> None:
+        """R11: the same answers, byte for byte but for the date, messages, counts and end."""
+        quick = answers(data, cuts, room, restrict, drain)
+        with patch.object(site, "plain_post", return_value=None):
+            self.assertEqual(quick, answers(data, cuts, room, restrict, drain))
+
+    def test_the_lane_is_used(self) -> None:
+        """Plain POSTs are no requests of twisted.web, in whatever segments they come."""
+        server = MemoryServer(HTTP_LIMITS)
+        sender, other = server.connect(), server.subscribe("/a")
+        server.site.requestFactory = None
+        data = post_of(b"/a", b"x", [])
+        for segment in (data * 7 + data[:10], data[10:], data[:3], data[3:]):
+            sender.send(segment)
+        self.assertEqual([sender.response().status for _ in range(9)], [200] * 9)
+        self.assertEqual(other.texts(), ["x"] * 9)
+
+    @given(REQUESTS.map(b"".join))
+    @settings(max_examples=200, deadline=None)
+    def test_the_grammar_is_strict(self, data: bytes) -> None:
+        """What the lane takes is a prefix that ends with the body, whatever comes behind it."""
+        post = plain_post(data, 0, HTTP_LIMITS)
+        if post is not None:
+            self.assertEqual(post, plain_post(data[: post.end], 0, HTTP_LIMITS))
+            self.assertTrue(data[: post.end].endswith(b"\r\n\r\n" + post.body))
