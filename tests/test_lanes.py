@@ -164,7 +164,14 @@ def changed(data: bytes, where: int, value: int) -> bytes:
     return data[:where] + bytes([value]) + data[where + 1 :]
 
 
-PLAIN_POSTS = st.builds(post_of, st.just(b"/a"), st.sampled_from([b"hello", b"y"]), st.just([]))
+A, HELLO, NONE = st.just(b"/a"), st.just(b"hello"), st.just([])
+PLAIN_POSTS = st.builds(post_of, A, HELLO, NONE)
+# With one thing unusual about them.
+ALMOST = (
+    st.builds(post_of, A, HELLO, FIELDS.map(lambda field: [field]))
+    | st.builds(post_of, A, BODIES, NONE)
+    | st.builds(post_of, TARGETS, HELLO, NONE)
+)
 POSTS = st.builds(post_of, TARGETS, BODIES, st.lists(FIELDS, max_size=3))
 CHANGED = st.builds(changed, PLAIN_POSTS, st.integers(0), st.integers(0, 255))
 OTHERS = st.sampled_from(
@@ -181,7 +188,7 @@ OTHERS = st.sampled_from(
         upgrade_request("/a", {"Sec-WebSocket-Key": "A" * 22 + "=="}) + client_frame(TEXT, b"x"),
     ]
 )
-REQUESTS = st.lists(PLAIN_POSTS | PLAIN_POSTS | POSTS | CHANGED | OTHERS, max_size=10)
+REQUESTS = st.lists(PLAIN_POSTS | ALMOST | POSTS | CHANGED | OTHERS, max_size=10)
 SEGMENTS = st.lists(st.integers(1, 160), max_size=10)
 ROOMS = st.none() | st.integers(1, 500)
 DRAINS = st.none() | st.integers(0, 10)
@@ -222,6 +229,13 @@ class PostLaneTests(SynchronousTestCase):
 
     @given(REQUESTS.map(b"".join), SEGMENTS, ROOMS, st.booleans(), DRAINS)
     @example(post_of(b"/a", b"x", []) * 20, [], None, False, None)
+    @example(
+        post_of(b"/a", b"x", [b"X: y"] * 4) + post_of(b"/a", b"x", [b"X: y"] * 5),
+        [],
+        None,
+        False,
+        None,
+    )
     @example(b"\r\n" + post_of(b"/a", b"x", []) + b"\r\n", [2], None, False, None)
     @settings(max_examples=1500, deadline=None)
     def test_requests(
