@@ -22,12 +22,11 @@ _HEAD = re.compile(
 )
 # The header fields that decide what is to be done with a request, and what is its body.
 _DECIDING = re.compile(
-    rb"\r\n(Connection|Content-Length|Expect|Host|Origin|Transfer-Encoding|Upgrade)"
-    rb":[\t ]*+([^\r]*)",
-    re.IGNORECASE,
+    rb"\r\n(connection|content-length|expect|host|origin|transfer-encoding|upgrade)"
+    rb":[\t ]*+([^\r]*)"
 )
 # More digits are more than is read at once.
-_LENGTH = re.compile(rb"[0-9]{1,6}")
+_LENGTH = re.compile(rb"[0-9]{1,6}[\t ]*")
 
 
 class PlainPost(NamedTuple):
@@ -69,7 +68,7 @@ def plain_post(data: bytes, start: int, limits: Limits) -> PlainPost | None:
     head = _HEAD.fullmatch(data, start, head_end)
     if head is None or data.count(b"\r\n", head.end(1), blank) > limits.head_fields:
         return None
-    length = _body_length(_DECIDING.findall(data, start, head_end))
+    length = _body_length(_DECIDING.findall(data[head.end(1) : head_end].lower()))
     end = head_end + length
     if length < 0 or length > limits.max_message or end > len(data):
         return None
@@ -78,11 +77,11 @@ def plain_post(data: bytes, start: int, limits: Limits) -> PlainPost | None:
 
 def _body_length(fields: list[tuple[bytes, bytes]]) -> int:
     """The length of the body that the deciding fields announce; negative if not plain."""
-    values = {name.lower(): value.rstrip(b"\t ") for name, value in fields}
+    values = dict(fields)
     if len(values) < len(fields):  # One of them is there twice.
         return -1
     length = values.pop(b"content-length", b"")
-    connection = values.pop(b"connection", b"keep-alive").lower()
+    connection = values.pop(b"connection", b"keep-alive").rstrip(b"\t ")
     if values.keys() != {b"host"} or connection != b"keep-alive" or not _LENGTH.fullmatch(length):
         return -1
     return int(length)

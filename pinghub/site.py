@@ -146,15 +146,15 @@ class PinghubChannel(HTTPChannel):
         if self.refused or watched == self._watched:
             return
         self._watched = watched
-        seconds = {
-            Phase.HEAD: self.limits.head_timeout,
-            Phase.BODY: self.limits.body_timeout,
-            Phase.NEXT: self.limits.keepalive_timeout,
-        }.get(watched[0])
-        if seconds is None:
-            self._sweep.disarm(self._too_late)
-        else:
-            self._sweep.arm(self._too_late, seconds)
+        match watched[0]:
+            case Phase.HEAD:
+                self._sweep.arm(self._too_late, self.limits.head_timeout)
+            case Phase.BODY:
+                self._sweep.arm(self._too_late, self.limits.body_timeout)
+            case Phase.NEXT:
+                self._sweep.arm(self._too_late, self.limits.keepalive_timeout)
+            case _:
+                self._sweep.disarm(self._too_late)
 
     def _too_late(self) -> None:
         if self._phase() is Phase.NEXT or not (self.requests or self._buffer):

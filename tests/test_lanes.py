@@ -164,7 +164,8 @@ def changed(data: bytes, where: int, value: int) -> bytes:
     return data[:where] + bytes([value]) + data[where + 1 :]
 
 
-A, HELLO, NONE = st.just(b"/a"), st.just(b"hello"), st.just([])
+A, HELLO = st.just(b"/a"), st.just(b"hello")
+NONE: st.SearchStrategy[list[bytes]] = st.just([])
 PLAIN_POSTS = st.builds(post_of, A, HELLO, NONE)
 # With one thing unusual about them.
 ALMOST = (
