@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -120,7 +122,7 @@ class PinghubResource(Resource):
         return _PLAIN_ANSWER % (
             status,
             status.phrase.encode(),
-            datetimeToString(),
+            _date(int(time.time())),
             vary + field,
             len(body),
             body,
@@ -186,6 +188,12 @@ class PinghubResource(Resource):
         for name, value in console.HEADERS.items():
             request.setHeader(name, value)
         return body_answer(request, console.page(channel))
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    date: bytes = datetimeToString(second)
+    return date
 
 
 def _values(request: Any) -> Any:

@@ -199,12 +199,11 @@ class PinghubChannel(HTTPChannel):
 
     def _between_requests(self) -> bool:
         """Whether what comes next begins a request, and may be answered at once."""
-        return not (
-            self.requests
-            or self.paused
-            or self._head_size  # A blank line before a request line begins it already.
-            or not self.line_mode  # The last request ended the connection, or took it over.
-            or self.transport.disconnecting
+        return bool(
+            self.line_mode  # Not within a body, an answer, or a last request.
+            and not self._head_size  # A blank line, which is ignored, begins a head as well.
+            and not self.paused
+            and not self.transport.disconnecting
         )
 
     def lineReceived(self, line: bytes) -> None:
