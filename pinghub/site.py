@@ -383,6 +383,9 @@ def _answer(refusal: Refusal) -> bytes:
 class PinghubSite(Site):
     """A site that enforces every bound of the HTTP side.
 
+    With a PinghubResource at its root, most POSTs are answered without a request object of
+    twisted.web; subclasses of either get one for each.
+
     Args:
         resource: the root; a PinghubResource, or a tree that has one somewhere. Note that
             the bound on bodies holds for the whole tree.

@@ -102,7 +102,7 @@ class FrameLaneTests(SynchronousTestCase):
 
 
 HTTP_LIMITS = Limits(
-    max_message=30,
+    max_message=80,
     head_line=256,
     head_size=320,
     head_fields=6,
@@ -118,7 +118,9 @@ TARGETS = st.sampled_from(
     + [b"/b" * 6, b"/a b", b"http://h/a", b"", b"/a?" + b"q" * 225, b"/a?" + b"q" * 240]
 )
 BODIES = (
-    st.sampled_from([b"hello", b"", b"\xff", b"x" * 30, b"x" * 31])
+    st.sampled_from(
+        [b"hello", b"", b"\xff", b"x" * 80, b"x" * 81, http_request("POST", "/b", b"?")]
+    )
     | st.text(CHARACTERS, max_size=8).map(str.encode)
     | st.binary(max_size=5)
 )

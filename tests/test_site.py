@@ -452,6 +452,19 @@ class PlainPostTests(SiteTests):
         peer.send(b"\r\n" + data)
         self.assert_refused(peer, 400)
 
+    def test_a_body_that_looks_like_a_request(self) -> None:
+        """A body is a body, whatever it looks like and however it comes."""
+        subscriber = self.server.subscribe("/a")
+        body = http_request("POST", "/b", b"x")
+        data = http_request("POST", "/a", body)
+        peer = self.server.connect()
+        for size in (len(data) - len(body), len(data)):
+            peer.send(data[:size])
+            peer.send(data[size:])
+            self.assertEqual(peer.response().status, 200)
+        self.assertEqual(peer.take(), b"")
+        self.assertEqual(subscriber.texts(), [body.decode()] * 2)
+
     def test_after_the_end(self) -> None:
         """Behind a request that ends the connection, and while it ends, nothing is answered."""
         data = http_request("POST", "/a", b"x")
