@@ -272,6 +272,8 @@ class PostLaneTests(SynchronousTestCase):
         """Plain POSTs are no requests of twisted.web, in whatever segments they come."""
         server = MemoryServer(HTTP_LIMITS)
         sender, other = server.connect(), server.subscribe("/a")
+        sender.send(http_request("GET", "/a"))
+        sender.take()
         server.site.requestFactory = None
         for segment in (PLAIN * 7 + PLAIN[:10], PLAIN[10:], PLAIN[:3], PLAIN[3:]):
             sender.send(segment)
