@@ -252,6 +252,7 @@ class PostLaneTests(SynchronousTestCase):
     @given(SEGMENTS, SPLITS, ROOMS, st.booleans(), DRAINS)
     @example([PLAIN * 20], [], None, False, None)
     @example([PLAIN + b"\r\n", PLAIN, b"\r\n" + PLAIN], [], None, False, None)
+    @example([post_of(b"/a", PLAIN, [])[: -len(PLAIN)], PLAIN], [], None, False, None)
     @example([post_of(b"/a", b"x", [b"X: y"] * count) for count in (4, 5)], [], None, False, None)
     @settings(max_examples=1500, deadline=None)
     def test_requests(
@@ -274,7 +275,7 @@ class PostLaneTests(SynchronousTestCase):
         sender, other = server.connect(), server.subscribe("/a")
         sender.send(http_request("GET", "/a"))
         sender.take()
-        server.site.requestFactory = None
+        sender.transport.protocol.requestFactory = None
         for segment in (PLAIN * 7 + PLAIN[:10], PLAIN[10:], PLAIN[:3], PLAIN[3:]):
             sender.send(segment)
         self.assertEqual([sender.response().status for _ in range(9)], [200] * 9)
