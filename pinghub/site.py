@@ -250,7 +250,7 @@ class PinghubChannel(HTTPChannel):
 
         if self.length is not None and self.length > self.limits.max_message:
             self.refuse(MessageTooLarge(self.limits.max_message))
-        elif asks_for_websocket(values) and self._command == b"GET" and has_body(values):
+        elif self._command == b"GET" and asks_for_websocket(values) and has_body(values):
             self.refuse(BadRequest("A websocket handshake has no body."))
         else:
             super().allHeadersReceived()
