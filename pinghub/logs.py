@@ -2,7 +2,7 @@
 
 Whatever comes from a peer is written as its Python representation, so that control bytes and
 terminal escapes stay text, and is cut. Lines of one kind are limited in number per second;
-those left out are counted in the next one that is written.
+those left out are counted, and a second later a line says how many they were.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Log:
         self._logger = logger or Logger(namespace="pinghub")
         self._seconds: dict[str, int] = {}
         self._lines: dict[str, int] = {}
+        self._left_out: dict[str, int] = {}
 
     def plain(self, line: str) -> None:
         """Write a line of our own, about the server itself."""
@@ -62,30 +63,34 @@ class Log:
 
     def failure(self, kind: str, error: BaseException | None) -> None:
         """Write a fault of our own, with its traceback."""
-        more = self._left_out(kind)
-        if self._passes(kind):
-            self._logger.failure("{line}", Failure(error), line=kind + more)
+        if self._passes(LogLevel.critical, kind):
+            self._logger.failure("{line}", Failure(error), line=kind)
 
     def _write(self, level: Any, kind: str, peer: dict[str, object]) -> None:
-        more = self._left_out(kind)
-        if not self._passes(kind):
+        if not self._passes(level, kind):
             return
         line = kind
         for key, value in peer.items():
             line += f" {key}={quoted(value, self._limits.log_field)}"
-        self._logger.emit(level, "{line}", line=line + more)
+        self._logger.emit(level, "{line}", line=line)
 
-    def _left_out(self, kind: str) -> str:
-        count = self._lines.get(kind, 0) - self._limits.log_rate
-        return f" ({count} lines like this were left out)" if count > 0 else ""
-
-    def _passes(self, kind: str) -> bool:
+    def _passes(self, level: Any, kind: str) -> bool:
         second = int(self._clock.seconds())
         if self._seconds.get(kind) != second:
             self._seconds[kind] = second
             self._lines[kind] = 0
         self._lines[kind] += 1
-        return self._lines[kind] <= self._limits.log_rate
+        if self._lines[kind] <= self._limits.log_rate:
+            return True
+        if kind not in self._left_out:
+            self._left_out[kind] = 0
+            self._clock.callLater(1.0, self._tell_left_out, level, kind)
+        self._left_out[kind] += 1
+        return False
+
+    def _tell_left_out(self, level: Any, kind: str) -> None:
+        count = self._left_out.pop(kind)
+        self._logger.emit(level, "{line}", line=f"{kind} ({count} lines like this left out)")
 
 
 def address_text(address: object) -> str:

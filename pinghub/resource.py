@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -28,6 +31,18 @@ from pinghub.websocket import SubscriberFactory
 
 ALLOW = "GET, HEAD, OPTIONS, POST"
 SERVER = "pinghub"
+
+# In the order in which twisted.web writes the header fields of ``text_answer``.
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 %d %b\r\n"
+    b"Server: pinghub\r\n"
+    b"Date: %b\r\n"
+    b"%b"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: %d\r\n"
+    b"\r\n"
+    b"%b"
+)
 
 
 class PinghubResource(Resource):
@@ -76,6 +91,42 @@ class PinghubResource(Resource):
         except Exception as error:
             self._log.failure("A request failed", error)
             return refuse(request, InternalError())
+
+    def post(self, target: bytes, body: bytes) -> bytes | None:
+        """Answer a POST without a request of twisted.web; for a resource at the root.
+
+        Args:
+            target: the request target.
+            body: the body of a request without an Origin header.
+
+        Returns:
+            The answer to a HTTP/1.1 client, byte for byte what ``render`` makes twisted.web
+            write; None if it is a refusal, which ``render`` has to make.
+        """
+        if self._manager.connections.draining:
+            return None
+        try:
+            channel = channel_name(target, limit=self._manager.limits.channel_name)
+            subscribers = self._manager.publish(channel, body)
+        except Refusal:
+            return None
+        except Exception as error:
+            # Not left to ``render``, which would publish a second time.
+            self._log.failure("A request failed", error)
+            return self._plain_answer(InternalError.status, b"", InternalError().text)
+        return self._plain_answer(HTTPStatus.OK, b"Pinghub-Subscribers: %d\r\n" % subscribers, "OK")
+
+    def _plain_answer(self, status: HTTPStatus, field: bytes, line: str) -> bytes:
+        vary = b"Vary: Origin\r\n" if self._origins.restricts else b""
+        body = line.encode() + b"\n"
+        return _PLAIN_ANSWER % (
+            status,
+            status.phrase.encode(),
+            _date(int(time.time())),
+            vary + field,
+            len(body),
+            body,
+        )
 
     def _answer(self, request: Any) -> bytes | int:
         origin_allowed = self._check_cors(request)
@@ -137,6 +188,12 @@ class PinghubResource(Resource):
         for name, value in console.HEADERS.items():
             request.setHeader(name, value)
         return body_answer(request, console.page(channel))
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    date: bytes = datetimeToString(second)
+    return date
 
 
 def _values(request: Any) -> Any:

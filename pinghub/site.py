@@ -31,7 +31,8 @@ from pinghub.errors import (
 )
 from pinghub.handshake import asks_for_websocket, has_body
 from pinghub.logs import Log
-from pinghub.resource import SERVER, refuse
+from pinghub.plain_posts import PlainPost, plain_post
+from pinghub.resource import SERVER, PinghubResource, refuse
 from pinghub.transports import bound_writes, shut_down_writing
 
 # The longest Content-Length that is read as a number: more digits are a size that no bound
@@ -145,15 +146,15 @@ class PinghubChannel(HTTPChannel):
         if self.refused or watched == self._watched:
             return
         self._watched = watched
-        seconds = {
-            Phase.HEAD: self.limits.head_timeout,
-            Phase.BODY: self.limits.body_timeout,
-            Phase.NEXT: self.limits.keepalive_timeout,
-        }.get(watched[0])
-        if seconds is None:
-            self._sweep.disarm(self._too_late)
-        else:
-            self._sweep.arm(self._too_late, seconds)
+        match watched[0]:
+            case Phase.HEAD:
+                self._sweep.arm(self._too_late, self.limits.head_timeout)
+            case Phase.BODY:
+                self._sweep.arm(self._too_late, self.limits.body_timeout)
+            case Phase.NEXT:
+                self._sweep.arm(self._too_late, self.limits.keepalive_timeout)
+            case _:
+                self._sweep.disarm(self._too_late)
 
     def _too_late(self) -> None:
         if self._phase() is Phase.NEXT or not (self.requests or self._buffer):
@@ -169,9 +170,41 @@ class PinghubChannel(HTTPChannel):
             return
         if not self._busyReceiving:
             self._taken = 0
+            data = self._take_plain_posts(data)
         super().dataReceived(data)
         if self.transport is not None:
             self._watch()
+
+    def _take_plain_posts(self, data: bytes) -> bytes:
+        """Answer the POSTs that need no parser, if any are next; what is left for the parser."""
+        if not self._between_requests():
+            return data
+        # The parser may have kept something that is no whole line, or came while we rested.
+        data, self._buffer = self._buffer + data, b""
+        answers: list[bytes] = []
+        end = 0
+        while len(answers) < self.limits.request_slice:
+            post = plain_post(data, end, self.limits)
+            answer = self.site.answer_post(post) if post else None
+            if post is None or answer is None:
+                break
+            answers.append(answer)
+            end = post.end
+        if answers:
+            self._answered += len(answers)
+            self._taken += len(answers)
+            self.transport.write(b"".join(answers))
+            self._give_way()
+        return data[end:]
+
+    def _between_requests(self) -> bool:
+        """Whether what comes next begins a request, and may be answered at once."""
+        return bool(
+            self.line_mode  # Not within a body, an answer, or a last request.
+            and not self._head_size  # A blank line, which is ignored, begins a head as well.
+            and not self.paused
+            and not self.transport.disconnecting
+        )
 
     def lineReceived(self, line: bytes) -> None:
         """Take one line of a head."""
@@ -208,7 +241,7 @@ class PinghubChannel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that will not be taken before it is sent, and before a 100."""
-        self._fields = 0
+        self._fields = self._head_size = 0
         headers = self.requests[-1].requestHeaders
 
         def values(name: bytes) -> list[bytes]:
@@ -235,10 +268,14 @@ class PinghubChannel(HTTPChannel):
         self._answered += 1
         self._taken += 1
         super().requestDone(request)
-        if self._taken >= self.limits.request_slice and not self._resting:
-            self._rest()
+        self._give_way()
         if not self._busyReceiving:
             self._watch()
+
+    def _give_way(self) -> None:
+        """Rest when this turn's share is taken."""
+        if self._taken >= self.limits.request_slice and not self._resting:
+            self._rest()
 
     def _rest(self) -> None:
         """Let the others have their turn; one read can hold a thousand requests."""
@@ -346,6 +383,9 @@ def _answer(refusal: Refusal) -> bytes:
 class PinghubSite(Site):
     """A site that enforces every bound of the HTTP side.
 
+    With a PinghubResource at its root, most POSTs are answered without a request object of
+    twisted.web; subclasses of either get one for each.
+
     Args:
         resource: the root; a PinghubResource, or a tree that has one somewhere. Note that
             the bound on bodies holds for the whole tree.
@@ -365,11 +405,23 @@ class PinghubSite(Site):
             reactor=manager.clock,
             parsePOSTFormSubmission=False,
         )
+        # Not in subclasses: they may want to see every request.
+        self._has_lane = type(self) is PinghubSite
         # PinghubChannel has deadlines of its own.
         self.timeOut = None
         self.displayTracebacks = False
         self.manager = manager
         self._log_lines = log or Log(manager.clock, manager.limits)
+
+    def answer_post(self, post: PlainPost) -> bytes | None:
+        """Answer a plain POST, if the resource at the root can; otherwise None.
+
+        A tree of resources has to be walked for each request, which is left to twisted.web.
+        """
+        root = self.resource
+        if not self._has_lane or type(root) is not PinghubResource:
+            return None
+        return root.post(post.target, post.body)
 
     def log_failure(self, kind: str, error: BaseException | None) -> None:
         """Log a fault of a resource."""

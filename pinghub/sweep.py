@@ -60,7 +60,6 @@ class Sweep:
 
         Arming the same callable again replaces its deadline.
         """
-        self.disarm(expired)
         now = self._clock.seconds()
         if self._call is None:
             self._last = now
@@ -68,6 +67,9 @@ class Sweep:
         # Counted from the last turn, like the time that the next one will count.
         due = self._served + min(now - self._last, 2 * self._tick) + seconds
         slot = self._turn + max(1, math.ceil(due / self._tick))
+        if self._slot_of.get(expired) == slot:
+            return
+        self._forget(expired)
         self._slots.setdefault(slot, set()).add(expired)
         self._slot_of[expired] = slot
 
@@ -77,6 +79,12 @@ class Sweep:
 
     def disarm(self, expired: Expired) -> None:
         """Forget a callable; nothing happens if it is not armed."""
+        self._forget(expired)
+        if not self._slot_of and self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _forget(self, expired: Expired) -> None:
         slot = self._slot_of.pop(expired, None)
         if slot is None:
             return
@@ -84,9 +92,6 @@ class Sweep:
         members.discard(expired)
         if not members:
             del self._slots[slot]
-        if not self._slot_of and self._call is not None:
-            self._call.cancel()
-            self._call = None
 
     def _sweep(self) -> None:
         now = self._clock.seconds()

@@ -1,16 +1,29 @@
-"""R11: the quick lane cannot be told from the full parser, whatever comes in what segments."""
+"""R11: the quick lanes cannot be told from the full parsers, whatever comes in what segments."""
 
 from __future__ import annotations
 
+import re
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub import websocket
+from pinghub import site, websocket
 from pinghub.limits import Limits
-from pinghub.testing import BINARY, CLOSE, PING, PONG, TEXT, MemoryServer, client_frame
+from pinghub.origins import OriginPolicy
+from pinghub.plain_posts import plain_post
+from pinghub.testing import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    MemoryServer,
+    client_frame,
+    http_request,
+    upgrade_request,
+)
 
 LIMITS = Limits(max_message=300, max_fragments=3, frame_slice=4, ping_interval=0)
 MASKS = st.binary(min_size=4, max_size=4)
@@ -21,7 +34,9 @@ PAYLOADS = (
     | st.text(CHARACTERS, max_size=80).map(str.encode)
     | st.binary(max_size=8)
 )
-PLAIN = st.builds(lambda payload, mask: client_frame(TEXT, payload, mask=mask), PAYLOADS, MASKS)
+PLAIN_FRAMES = st.builds(
+    lambda payload, mask: client_frame(TEXT, payload, mask=mask), PAYLOADS, MASKS
+)
 OPCODES = st.sampled_from([0x0, TEXT, TEXT, TEXT, BINARY, 0x3, CLOSE, PING, PONG, 0xF])
 ANY = st.builds(client_frame, OPCODES, PAYLOADS, st.booleans(), MASKS)
 
@@ -38,8 +53,11 @@ def damaged(frame: bytes, where: int, value: int) -> bytes:
     return frame[:where] + bytes([value]) + frame[where + 1 :]
 
 
-DAMAGED = st.builds(damaged, PLAIN, st.integers(0, 7), st.integers(0, 255))
-FRAMES = st.lists(PLAIN | PLAIN | PLAIN | ANY | DAMAGED | PAYLOADS.map(long_form), max_size=12)
+DAMAGED = st.builds(damaged, PLAIN_FRAMES, st.integers(0, 7), st.integers(0, 255))
+FRAMES = st.lists(
+    PLAIN_FRAMES | PLAIN_FRAMES | PLAIN_FRAMES | ANY | DAMAGED | PAYLOADS.map(long_form),
+    max_size=12,
+)
 CUTS = st.lists(st.integers(1, 400), max_size=12)
 
 
@@ -62,8 +80,8 @@ def outcome(data: bytes, cuts: list[int]) -> tuple[object, ...]:
     )
 
 
-class LaneTests(SynchronousTestCase):
-    """The same bytes with the quick lane and without it."""
+class FrameLaneTests(SynchronousTestCase):
+    """The same websocket bytes with the quick lane and without it."""
 
     @given(FRAMES.map(b"".join), CUTS)
     @example(client_frame(TEXT, b"x") * 20, [])
@@ -81,3 +99,193 @@ class LaneTests(SynchronousTestCase):
         """R11: the same in one segment and in any number of them."""
         whole, parts = outcome(data, []), outcome(data, cuts)
         self.assertEqual(whole[1:], parts[1:])
+
+
+HTTP_LIMITS = Limits(
+    max_message=80,
+    head_line=256,
+    head_size=320,
+    head_fields=6,
+    channel_name=12,
+    request_slice=3,
+    response_queue=1000,
+    ping_interval=0,
+)
+ORIGIN = "https://ws.example.com"
+TARGETS = st.sampled_from(
+    [b"/a"] * 6
+    + [b"/", b"//a", b"/a?b=c", b"/%61", b"/%ff", b"/caf\xc3\xa9", b"/twelve-chars", b"*", b"a"]
+    + [b"/b" * 6, b"/a b", b"http://h/a", b"", b"/a?" + b"q" * 225, b"/a?" + b"q" * 240]
+)
+BODIES = (
+    st.sampled_from(
+        [b"hello", b"", b"\xff", b"x" * 80, b"x" * 81, http_request("POST", "/b", b"?")]
+    )
+    | st.text(CHARACTERS, max_size=8).map(str.encode)
+    | st.binary(max_size=5)
+)
+FIELDS = st.sampled_from(
+    [
+        b"User-Agent: curl/8.5.0",
+        b"Content-Type: application/x-www-form-urlencoded",
+        b"Connection: keep-alive",
+        b"connection: Keep-Alive",
+        b"Connection: keep-alive, close",
+        b"Connection: close",
+        b"Host: other",
+        b"Content-Length: 5",
+        b"content-length:\t5 ",
+        b"Content-Length: 05",
+        b"Content-Length: 99999999999999999999",
+        b"Content-Length: +5",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: identity",
+        b"Expect: 100-continue",
+        b"Origin: " + ORIGIN.encode(),
+        b"Origin: https://evil.example",
+        b"Upgrade: websocket",
+        b"Cookie: a=b; c",
+        b"X: folded\r\n more",
+        b"X: \xe9",
+        b"X: \x00",
+        b"X: a\rb",
+        b"X: a\nb",
+        b"X : y",
+        b"no colon",
+        b"X:" + b"x" * 240,
+        b"X: " + b"x" * 255,
+        b"X: y\r\nX: z\r\nX: z\r\nX: z",
+    ]
+)
+
+
+def post_of(target: bytes, body: bytes, fields: list[bytes]) -> bytes:
+    """A POST with more header fields than it needs."""
+    fields = [b"Host: h", b"Content-Length: %d" % len(body), *fields]
+    return b"\r\n".join([b"POST " + target + b" HTTP/1.1", *fields, b"", b""]) + body
+
+
+def changed(data: bytes, where: int, value: int) -> bytes:
+    """A request with one byte changed."""
+    where %= len(data)
+    return data[:where] + bytes([value]) + data[where + 1 :]
+
+
+PLAIN = post_of(b"/a", b"hello", [])
+A, HELLO = st.just(b"/a"), st.just(b"hello")
+NONE: st.SearchStrategy[list[bytes]] = st.just([])
+PLAIN_POSTS = st.just(PLAIN)
+# With one thing unusual about them.
+ALMOST = (
+    st.builds(post_of, A, HELLO, FIELDS.map(lambda field: [field]))
+    | st.builds(post_of, A, BODIES, NONE)
+    | st.builds(post_of, TARGETS, HELLO, NONE)
+)
+POSTS = st.builds(post_of, TARGETS, BODIES, st.lists(FIELDS, max_size=3))
+CHANGED = st.builds(changed, PLAIN_POSTS, st.integers(0), st.integers(0, 255))
+OTHERS = st.sampled_from(
+    [
+        http_request("GET", "/a"),
+        http_request("HEAD", "/a"),
+        http_request("OPTIONS", "/a"),
+        http_request("PUT", "/a", b"x"),
+        http_request("POST", "/a", b"old").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        b"\r\n",
+        b"\n",
+        b"POST",
+        upgrade_request("/a", {"Sec-WebSocket-Key": "A" * 22 + "=="}) + client_frame(TEXT, b"x"),
+    ]
+)
+REQUESTS = st.lists(PLAIN_POSTS | ALMOST | POSTS | CHANGED | OTHERS, max_size=5).map(b"".join)
+SEGMENTS = st.lists(REQUESTS, max_size=5)
+SPLITS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 160)), max_size=5)
+ROOMS = st.none() | st.integers(1, 500)
+DRAINS = st.none() | st.integers(0, 10)
+DATE = re.compile(rb"Date: [^\r]*")
+
+
+def split(segments: list[bytes], splits: list[tuple[int, int]]) -> list[bytes]:
+    """The same bytes in more segments."""
+    segments = list(segments)
+    for which, where in splits:
+        for segment in segments[which : which + 1]:
+            segments[which : which + 1] = [segment[:where], segment[where:]]
+    return segments
+
+
+def answers(
+    segments: list[bytes], room: int | None, restrict: bool, drain: int | None
+) -> tuple[object, ...]:
+    """What a server makes of some requests, as seen by the peer, by another, and by itself."""
+    server = MemoryServer(HTTP_LIMITS, origins=OriginPolicy([ORIGIN] if restrict else ()))
+    sender, other = server.connect(room), server.subscribe("/a")
+    transport, stats = sender.transport, server.manager.stats
+    seen: list[object] = []
+    received = b""
+    for number, segment in enumerate(segments):
+        server.manager.connections.draining = number == drain
+        sender.deliver(segment)
+        if room is None:
+            # Where answers wait, the lane may be ahead by the requests of one turn.
+            busy = [each.busy for each in server.manager.connections.requesters]
+            seen.append((stats.published, transport.reading, busy))
+        server.reactor.turn()
+        if not transport.reading:
+            received += sender.take()
+    server.run(5)
+    received += sender.take()
+    server.run(80)
+    return (
+        DATE.sub(b"", received + sender.take()),
+        other.take(),
+        (transport.ended, transport.reset, transport.reading),
+        (stats.published, stats.dropped, stats.deliveries),
+        seen,
+        len(server.manager.sweep),
+    )
+
+
+class PostLaneTests(SynchronousTestCase):
+    """The same requests with the quick lane and without it."""
+
+    @given(SEGMENTS, SPLITS, ROOMS, st.booleans(), DRAINS)
+    @example([PLAIN * 20], [], None, False, None)
+    @example([PLAIN + b"\r\n", PLAIN, b"\r\n" + PLAIN], [], None, False, None)
+    @example([post_of(b"/a", PLAIN, [])[: -len(PLAIN)], PLAIN], [], None, False, None)
+    @example([post_of(b"/a", b"x", [b"X: y"] * count) for count in (4, 5)], [], None, False, None)
+    @settings(max_examples=1500, deadline=None)
+    def test_requests(
+        self,
+        segments: list[bytes],
+        splits: list[tuple[int, int]],
+        room: int | None,
+        restrict: bool,
+        drain: int | None,
+    ) -> None:
+        """R11: the same answers, byte for byte but for the date, messages, counts and end."""
+        segments = split(segments, splits)
+        quick = answers(segments, room, restrict, drain)
+        with patch.object(site, "plain_post", return_value=None):
+            self.assertEqual(quick, answers(segments, room, restrict, drain))
+
+    def test_the_lane_is_used(self) -> None:
+        """Plain POSTs are no requests of twisted.web, in whatever segments they come."""
+        server = MemoryServer(HTTP_LIMITS)
+        sender, other = server.connect(), server.subscribe("/a")
+        sender.send(http_request("GET", "/a"))
+        sender.take()
+        sender.transport.protocol.requestFactory = None
+        for segment in (PLAIN * 7 + PLAIN[:10], PLAIN[10:], PLAIN[:3], PLAIN[3:]):
+            sender.send(segment)
+        self.assertEqual([sender.response().status for _ in range(9)], [200] * 9)
+        self.assertEqual(other.texts(), ["hello"] * 9)
+
+    @given(REQUESTS)
+    @settings(max_examples=200, deadline=None)
+    def test_the_grammar_is_strict(self, data: bytes) -> None:
+        """What the lane takes is a prefix that ends with the body, whatever comes behind it."""
+        post = plain_post(data, 0, HTTP_LIMITS)
+        if post is not None:
+            self.assertEqual(post, plain_post(data[: post.end], 0, HTTP_LIMITS))
+            self.assertTrue(data[: post.end].endswith(b"\r\n\r\n" + post.body))

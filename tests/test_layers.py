@@ -38,6 +38,7 @@ LAYERS: list[set[str]] = [
         "logwriter",
         "names",
         "origins",
+        "plain_posts",
         "signals",
         "transports",
     },
@@ -62,6 +63,7 @@ CORE = {
     "names",
     "origins",
     "outbox",
+    "plain_posts",
     "rates",
     "sweep",
 }

@@ -107,21 +107,22 @@ class LogTests(SynchronousTestCase):
         )
 
     def test_left_out_lines_are_counted(self) -> None:
-        """The next line that is written says how many were left out before it."""
+        """A second later a line says how many were left out, whether or not others follow."""
         for number in range(10):
             self.log.info("Evicted", number=number)
-        self.clock.advance(5)
-        self.log.info("Evicted", number=10)
-        self.log.info("Evicted", number=11)
-        self.assertEqual(
-            self.lines()[3:],
-            ["Evicted number=10 (7 lines like this were left out)", "Evicted number=11"],
-        )
-        for number in range(12, 14):
+        self.log.debug("Subscribed")
+        self.lines()
+        self.clock.advance(0.9)
+        for number in range(10, 14):
             self.log.info("Evicted", number=number)
-        self.clock.advance(1)
-        self.log.info("Evicted", number=14)
-        self.assertIn("(1 lines", self.lines()[-1])
+        self.assertEqual(
+            self.lines(), ["Evicted number=10", "Evicted number=11", "Evicted number=12"]
+        )
+        self.clock.advance(0.1)
+        self.assertEqual(self.events[-1]["log_level"], LogLevel.info)
+        self.assertEqual(self.lines(), ["Evicted (8 lines like this left out)"])
+        self.clock.advance(5)
+        self.assertEqual((self.lines(), self.clock.getDelayedCalls()), ([], []))
 
     def test_a_new_second(self) -> None:
         """Every second has the full number of lines, and nothing was left out at the bound."""
@@ -140,6 +141,8 @@ class LogTests(SynchronousTestCase):
         self.assertEqual([getattr(each, "value", None) for each in failures], errors[:3])
         self.assertEqual(self.events[0]["log_level"], LogLevel.critical)
         self.assertEqual(self.lines()[0], "A request failed")
+        self.clock.advance(1)
+        self.assertEqual(self.lines(), ["A request failed (2 lines like this left out)"])
 
     def test_default_logger(self) -> None:
         """Without a logger, lines go to Twisted's log under the name of the package."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -20,6 +22,7 @@ from pinghub.testing import (
 
 ALLOW = "GET, HEAD, OPTIONS, POST"
 ORIGIN = "https://ws.example.com"
+DATE = re.compile(rb"Date: [^\r]+")
 
 
 class ResourceTests(SynchronousTestCase):
@@ -107,6 +110,53 @@ class PostTests(ResourceTests):
         for _ in range(50):
             self.assertEqual(publisher.response().status, 200)
         self.assertEqual(peer.texts(), [str(each) for each in range(50)])
+
+
+class DirectPostTests(ResourceTests):
+    """POSTs that are answered without a request of twisted.web."""
+
+    def assert_the_same(self, server: MemoryServer, status: bytes) -> None:
+        """The answer is what twisted.web writes, byte for byte; but for the date."""
+        peer = server.connect()
+        # With a chunked body, nothing but a request will do.
+        head = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        peer.send(head + b"1\r\nx\r\n0\r\n\r\n")
+        answers = [peer.take(), server.resource.post(b"/a", b"x")]
+        written, direct = (DATE.sub(b"", answer or b"") for answer in answers)
+        self.assertEqual(written.split()[1], status)
+        self.assertEqual(direct, written)
+
+    def test_the_same_bytes(self) -> None:
+        """The answer has the same header fields in the same order."""
+        for origins in ([], [ORIGIN]):
+            server = MemoryServer(origins=OriginPolicy(origins))
+            self.assert_the_same(server, b"200")
+            server.subscribe("/a")
+            self.assert_the_same(server, b"200")
+            self.assertEqual(server.manager.stats.published, 2)
+
+    def test_refusals(self) -> None:
+        """A refusal is left to a request, and nothing is broadcast."""
+        server = MemoryServer()
+        peer = server.subscribe("/a")
+        for target, body in [
+            (b"/a", b"\xff"),
+            (b"/a", b"x" * 65537),
+            (b"/%ff", b"x"),
+            (b"/" + b"x" * 256, b"x"),
+        ]:
+            self.assertIsNone(server.resource.post(target, body))
+        server.manager.connections.draining = True
+        self.assertIsNone(server.resource.post(b"/a", b"x"))
+        server.reactor.turn()
+        self.assertEqual(peer.frames(), [])
+
+    def test_a_fault(self) -> None:
+        """A fault is answered with 500 in the same bytes; nothing is published a second time."""
+        server = MemoryServer()
+        self.patch(server.manager, "publish", lambda *_: 1 / 0)
+        self.assert_the_same(server, b"500")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
 
 class MethodTests(ResourceTests):

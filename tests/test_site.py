@@ -11,6 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pinghub.limits import Limits
+from pinghub.resource import PinghubResource
 from pinghub.site import PinghubSite
 from pinghub.testing import (
     TEXT,
@@ -374,6 +375,126 @@ class PipelineTests(SiteTests):
         self.server.post("/a", b"a message")
         self.assertEqual([peer.response().status for _ in range(4)], [200, 200, 200, 101])
         self.assertEqual(peer.texts(), ["a message"])
+
+
+class Counted:
+    """A factory of requests that counts them."""
+
+    def __init__(self, factory: Any) -> None:
+        self.factory = factory
+        self.count = 0
+
+    def __call__(self, *args: Any) -> Any:
+        self.count += 1
+        return self.factory(*args)
+
+
+class Strict(PinghubResource):
+    """A resource that looks at every request."""
+
+    def render(self, request: Any) -> bytes:
+        request.setResponseCode(403)
+        return b"no"
+
+
+class Logging(PinghubSite):
+    """A site that looks at every request."""
+
+    logged = 0
+
+    def log(self, request: object) -> None:
+        self.logged += 1
+
+
+class PlainPostTests(SiteTests):
+    """POSTs that are answered without a request of twisted.web."""
+
+    def test_between_others(self) -> None:
+        """Answers come in the order of the requests, whoever makes them."""
+        peer = self.server.connect()
+        for _ in range(2):
+            for method, status in (("POST", 200), ("PUT", 405), ("OPTIONS", 204), ("POST", 200)):
+                peer.deliver(http_request(method, "/a", b"x" if method == "POST" else b""))
+                peer.deliver(http_request("POST", "/%ff", b"x"))
+                self.server.reactor.turn()
+                self.assertEqual([peer.response().status for _ in range(2)], [status, 400])
+
+    def test_one_write(self) -> None:
+        """Several that came together are answered with one write."""
+        peer = self.server.connect()
+        written: list[bytes] = []
+        self.patch(peer.transport, "write", written.append)
+        peer.send(http_request("POST", "/a", b"x") * 5)
+        self.assertEqual([data.count(b" 200 OK\r\n") for data in written], [5])
+
+    def test_in_any_segments(self) -> None:
+        """A request that came in parts, and what the parser has kept of it, is one request."""
+        subscriber = self.server.subscribe("/a")
+        data = http_request("POST", "/a", b"hello")
+        for size in range(len(data) + 1):
+            peer = self.server.connect()
+            for _ in range(2):
+                peer.send(data[:size])
+                peer.send(data[size:])
+                self.assertEqual(peer.response().status, 200)
+        self.assertEqual(subscriber.texts(), ["hello"] * 2 * (len(data) + 1))
+
+    def test_a_blank_line_between(self) -> None:
+        """One blank line before a request is ignored, two are malformed, as ever."""
+        peer = self.server.connect()
+        data = http_request("POST", "/a", b"x")
+        peer.send(data)
+        for _ in range(3):
+            peer.send(b"\r\n")
+            peer.send(data)
+        self.assertEqual([peer.response().status for _ in range(4)], [200] * 4)
+        peer.send(b"\r\n")
+        peer.send(b"\r\n" + data)
+        self.assert_refused(peer, 400)
+
+    def test_a_body_that_looks_like_a_request(self) -> None:
+        """A body is a body, whatever it looks like and however it comes."""
+        subscriber = self.server.subscribe("/a")
+        body = http_request("POST", "/b", b"x")
+        data = http_request("POST", "/a", body)
+        peer = self.server.connect()
+        for size in (len(data) - len(body), len(data)):
+            peer.send(data[:size])
+            peer.send(data[size:])
+            self.assertEqual(peer.response().status, 200)
+        self.assertEqual(peer.take(), b"")
+        self.assertEqual(subscriber.texts(), [body.decode()] * 2)
+
+    def test_after_the_end(self) -> None:
+        """Behind a request that ends the connection, and while it ends, nothing is answered."""
+        data = http_request("POST", "/a", b"x")
+        for last in (http_request("POST", "/a", b"x", {"Connection": "close"}), b""):
+            peer = self.server.connect(room=0)
+            peer.send(data + last)
+            for requester in self.server.manager.connections.requesters:
+                requester.go_away()
+            peer.deliver(data)
+            peer.transport.room = None
+            self.server.reactor.turn()
+            self.assertEqual(peer.take().count(b" 200 OK\r\n"), 2 if last else 1)
+            self.assertTrue(peer.transport.disconnected)
+
+    def test_others_see_every_request(self) -> None:
+        """A resource or site of another class, or below another resource, gets every request."""
+        manager = self.server.manager
+        strict, root = Strict(manager), Resource()
+        root.putChild(b"a", self.server.resource)
+        logging = Logging(self.server.resource, manager)
+        for site, status in (
+            (PinghubSite(strict, manager), 403),
+            (PinghubSite(root, manager), 200),
+            (logging, 200),
+        ):
+            self.server.site = site
+            self.patch(site, "requestFactory", counted := Counted(site.requestFactory))
+            self.assertEqual(self.server.post("/a", b"x").status, status)
+            self.assertEqual(counted.count, 1)
+        self.assertEqual(logging.logged, 1)
 
 
 class EndTests(SiteTests):
