@@ -6,7 +6,9 @@ refusal is an HTTP answer like any other.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from pinghub.errors import BadRequest, UpgradeRequired
 Values = Callable[[bytes], list[bytes]]
 """Looks up the values of all header lines of one name."""
 
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -61,6 +64,19 @@ def read_handshake(values: Values, version: bytes) -> Handshake:
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise BadRequest("A websocket handshake needs one Sec-WebSocket-Key of 16 bytes.")
     return Handshake(keys[0], _subprotocol(values(b"sec-websocket-protocol")))
+
+
+def accepted(key: bytes) -> bytes:
+    """The answer to a handshake in which nothing was left to agree on.
+
+    Args:
+        key: the Sec-WebSocket-Key.
+    """
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %s\r\n\r\n" % b64encode(digest)
+    )
 
 
 def has_body(values: Values) -> bool:

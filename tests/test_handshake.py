@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.errors import BadRequest, Refusal, UpgradeRequired
-from pinghub.handshake import Handshake, asks_for_websocket, has_body, read_handshake
+from pinghub.handshake import (
+    Handshake,
+    accepted,
+    asks_for_websocket,
+    has_body,
+    read_handshake,
+)
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -48,6 +54,17 @@ class AskingTests(SynchronousTestCase):
             self.assertTrue(asks_for_websocket(Head({b"upgrade": lines})), lines)
         for lines in ([], [b""], [b"h2c"], [b"websockets"], [b"web socket"], [b"websocket/13"]):
             self.assertFalse(asks_for_websocket(Head({b"upgrade": lines})), lines)
+
+
+class AnswerTests(SynchronousTestCase):
+    """The 101."""
+
+    def test_example_of_the_standard(self) -> None:
+        """The answer to the key of RFC 6455 section 1.3."""
+        lines = accepted(KEY).split(b"\r\n")
+        self.assertEqual(lines[0], b"HTTP/1.1 101 Switching Protocols")
+        self.assertIn(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", lines)
+        self.assertEqual(lines[-2:], [b"", b""])
 
 
 class BodyTests(SynchronousTestCase):

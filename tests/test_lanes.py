@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
@@ -10,7 +12,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import websocket
 from pinghub.limits import Limits
-from pinghub.testing import BINARY, CLOSE, PING, PONG, TEXT, MemoryServer, client_frame
+from pinghub.testing import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    MemoryServer,
+    client_frame,
+    http_request,
+    upgrade_request,
+)
 
 LIMITS = Limits(max_message=300, max_fragments=3, frame_slice=4, ping_interval=0)
 MASKS = st.binary(min_size=4, max_size=4)
@@ -40,6 +52,7 @@ def damaged(frame: bytes, where: int, value: int) -> bytes:
 
 DAMAGED = st.builds(damaged, PLAIN, st.integers(0, 7), st.integers(0, 255))
 FRAMES = st.lists(PLAIN | PLAIN | PLAIN | ANY | DAMAGED | PAYLOADS.map(long_form), max_size=12)
+KEYS = st.binary(min_size=16, max_size=16)
 CUTS = st.lists(st.integers(1, 400), max_size=12)
 
 
@@ -72,8 +85,28 @@ class LaneTests(SynchronousTestCase):
     def test_frames(self, data: bytes, cuts: list[int]) -> None:
         """R11: the same messages in the same order, the same answers, or the same refusal."""
         quick = outcome(data, cuts)
-        with patch.object(websocket, "plain_texts", return_value=([], 0)):
+        with (
+            patch.object(websocket, "plain_texts", return_value=([], 0)),
+            patch.object(websocket, "plain_control", return_value=None),
+        ):
             self.assertEqual(quick, outcome(data, cuts))
+
+    @given(FRAMES.map(b"".join), CUTS, KEYS)
+    @settings(max_examples=200, deadline=None)
+    def test_handshake(self, data: bytes, cuts: list[int], key: bytes) -> None:
+        """R11: the same answer to a handshake, and the same after it, as from Autobahn."""
+
+        def answers() -> tuple[object, ...]:
+            server = MemoryServer(LIMITS)
+            other, peer = server.subscribe("/a"), server.connect()
+            head = upgrade_request("/a", {"Sec-WebSocket-Key": b64encode(key).decode()})
+            peer.send(http_request("POST", "/a", b"x") + head + data)
+            server.run(21)
+            return re.sub(rb"Date: [^\r]*", b"", peer.take()), other.take(), outcome(data, cuts)
+
+        quick = answers()
+        with patch.object(websocket, "is_bare", return_value=False):
+            self.assertEqual(quick, answers())
 
     @given(FRAMES.map(b"".join), CUTS)
     @settings(max_examples=500, deadline=None)
