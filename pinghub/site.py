@@ -29,9 +29,9 @@ from pinghub.errors import (
     RequestTimeout,
     UriTooLong,
 )
-from pinghub.handshake import asks_for_websocket, has_body
+from pinghub.handshake import PlainHandshake, asks_for_websocket, has_body, plain_handshake
 from pinghub.logs import Log
-from pinghub.resource import SERVER, refuse
+from pinghub.resource import SERVER, PinghubResource, refuse
 from pinghub.transports import bound_writes, shut_down_writing
 
 # The longest Content-Length that is read as a number: more digits are a size that no bound
@@ -169,9 +169,28 @@ class PinghubChannel(HTTPChannel):
             return
         if not self._busyReceiving:
             self._taken = 0
+        if self._upgraded(data):
+            return
         super().dataReceived(data)
         if self.transport is not None:
             self._watch()
+
+    def _upgraded(self, data: bytes) -> bool:
+        """Whether the first bytes of the connection were a handshake that needs no parser."""
+        if self._begun() or self.transport.disconnecting:
+            return False
+        longest = min(self.limits.head_line, self.limits.head_size)
+        plain = plain_handshake(data, longest, self.limits.head_fields)
+        if plain is None or not self.site.upgrade(self, plain):
+            return False
+        self._released()
+        if plain.end < len(data):
+            self.rawDataReceived(data[plain.end :])
+        return True
+
+    def _begun(self) -> bool:
+        """Whether anything was received before."""
+        return bool(self._answered or self.requests or self._head_size or self._buffer)
 
     def lineReceived(self, line: bytes) -> None:
         """Take one line of a head."""
@@ -370,6 +389,17 @@ class PinghubSite(Site):
         self.displayTracebacks = False
         self.manager = manager
         self._log_lines = log or Log(manager.clock, manager.limits)
+
+    def upgrade(self, http: PinghubChannel, plain: PlainHandshake) -> bool:
+        """Let the resource at the root answer a plain handshake, if it can; whether it did.
+
+        A tree of resources has to be walked for each request, which is left to twisted.web.
+        """
+        root = self.resource
+        # Subclasses may want to see every request.
+        if type(self) is not PinghubSite or type(root) is not PinghubResource:
+            return False
+        return root.upgrade(http, plain)
 
     def log_failure(self, kind: str, error: BaseException | None) -> None:
         """Log a fault of a resource."""

@@ -523,17 +523,16 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
         self.takes_posts_only = takes_posts_only
         self.log = log
 
-    def upgrade(self, request: Any, channel: str, handshake: Handshake) -> None:
+    def upgrade(self, http: Any, channel: str, handshake: Handshake) -> None:
         """Answer 101 and subscribe, before this returns.
 
         Args:
-            request: a twisted.web request whose head has been checked.
+            http: the HTTPChannel that got the request.
             channel: the name of the channel.
             handshake: what was read from the head.
         """
         protocol = SubscriberProtocol(channel)
         protocol.factory = self
-        http = request.channel
         # HTTPChannel registered itself as the transport's producer and would stay so, and
         # alive, as long as the connection lives.
         http.transport.unregisterProducer()

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub import websocket
+from pinghub import OriginPolicy, site, websocket
 from pinghub.limits import Limits
 from pinghub.testing import (
     BINARY,
@@ -52,6 +52,43 @@ def damaged(frame: bytes, where: int, value: int) -> bytes:
 
 DAMAGED = st.builds(damaged, PLAIN, st.integers(0, 7), st.integers(0, 255))
 FRAMES = st.lists(PLAIN | PLAIN | PLAIN | ANY | DAMAGED | PAYLOADS.map(long_form), max_size=12)
+FIELDS = st.sampled_from(
+    [
+        "Origin: http://good",
+        "Origin: http://bad",
+        "origin: null",
+        "Cookie: a=b; c ",
+        "X-Long: " + "x" * 20_000,
+        "Host: other",
+        "Connection: close",
+        "Connection: keep-alive, Upgrade",
+        "Upgrade: h2c",
+        "Sec-WebSocket-Protocol: a, b",
+        "Sec-WebSocket-Protocol: a b",
+        "Sec-WebSocket-Extensions: permessage-deflate",
+        "Sec-WebSocket-Version: 8",
+        "Content-Length: 0",
+        "Content-Length: 3",
+        "Expect: 100-continue",
+        " folded",
+        "X_y: z",
+        "X y: z",
+        "Empty:",
+        "Tab: \t x",
+        "Umlaut: \u00fc",
+    ]
+)
+TARGETS = st.sampled_from(["/a", "/", "/%zz?x=%", "/b?" + "y" * 300, "/" + "z" * 300, "/%ff", "x"])
+
+
+def upgrade_head(target: str, fields: list[str], where: int) -> bytes:
+    """A handshake with more fields, or other ones, than are needed."""
+    line, *lines = upgrade_request("/a").decode().split("\r\n")[:-2]
+    lines[where:where] = fields
+    return "\r\n".join([line.replace("/a", target), *lines, "", ""]).encode()
+
+
+HEADS = st.builds(upgrade_head, TARGETS, st.lists(FIELDS, max_size=3), st.integers(0, 5))
 KEYS = st.binary(min_size=16, max_size=16)
 CUTS = st.lists(st.integers(1, 400), max_size=12)
 
@@ -106,6 +143,32 @@ class LaneTests(SynchronousTestCase):
 
         quick = answers()
         with patch.object(websocket, "is_bare", return_value=False):
+            self.assertEqual(quick, answers())
+
+    @given(HEADS, FRAMES.map(b"".join), st.integers(0, 3))
+    @settings(max_examples=300, deadline=None)
+    def test_head(self, head: bytes, data: bytes, state: int) -> None:
+        """R11: the same answer to a head that is read at once as from twisted.web's parser."""
+
+        def answers() -> tuple[object, ...]:
+            origins = OriginPolicy(["http://good"]) if state == 1 else None
+            server = MemoryServer(LIMITS, origins=origins)
+            if state == 2:
+                server.manager.connections.limit = 1
+            other, peer = server.subscribe("/a"), server.connect()
+            server.manager.connections.draining = state == 3
+            peer.send(head + data)
+            server.run(61)
+            connections = server.manager.connections
+            return (
+                re.sub(rb"Date: [^\r]*", b"", peer.take()),
+                (peer.transport.ended, peer.transport.reset, peer.transport.reading),
+                other.take(),
+                (len(connections.subscribers), len(connections.requesters)),
+            )
+
+        quick = answers()
+        with patch.object(site, "plain_handshake", return_value=None):
             self.assertEqual(quick, answers())
 
     @given(FRAMES.map(b"".join), CUTS)
