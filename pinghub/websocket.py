@@ -63,16 +63,19 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
     _parsing = False
     _fragments = 0
     _incomplete = False
-    _progress = False
     _resting = False
-    _pinged = False
     _pong_end = 0
-    _controls: Rate | None = None
     _publishes: Rate | None = None
 
     def __init__(self, channel: str) -> None:
         # Autobahn's own is called when its parser is needed.
         self.channel_name = channel
+        # What heartbeats change has its place from the beginning: an object that gets further
+        # attributes later, when there are others of its class, keeps all of them in a dict.
+        self.data = b""
+        self._progress = False
+        self._pinged = False
+        self._controls: Rate | None = None
 
     @property
     def peer(self) -> str:
