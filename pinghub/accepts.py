@@ -1,8 +1,13 @@
-"""What happens when the system cannot give us another connection.
+"""How connections are accepted: a few in a turn, and not while the system has none to give.
 
-Twisted tries again at once, for ever, and logs every time; where it runs out of descriptors of
-its own it accepts the waiting connections only to drop them. Here a listener that finds the
-system exhausted rests for a moment. Who waits in its backlog is served once there is room.
+A listener of Twisted accepts 100 connections in a turn, and 20 more in each turn after which others
+still wait. When all clients come back at once, that makes turns of a fifth of a second, in which no
+message is delivered. Here it stays with a few; the others wait in the backlog, in order.
+
+When the system cannot give another connection, Twisted tries again at once, for ever, and logs
+every time; where it runs out of descriptors of its own it accepts the waiting connections only to
+drop them. Here a listener that finds the system exhausted rests for a moment. Who waits in its
+backlog is served once there is room.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ from pinghub.sweep import Clock
 
 REST = 0.1
 """How long a listener rests, in seconds."""
+
+SLICE = 16
+"""How many connections a listener accepts in one turn."""
 
 QUIET = 5.0
 """How long nothing more is logged about it, in seconds."""
@@ -51,7 +59,7 @@ class GuardedSocket:
 
 
 def guard_accepts(port: Any, clock: Clock, log: Log) -> None:
-    """Let a listening port of Twisted rest when the system is exhausted.
+    """Let a listening port of Twisted take few at a time, and rest when the system is exhausted.
 
     Args:
         port: what ``listen`` of an endpoint came to; one without a socket is left alone.
@@ -75,4 +83,12 @@ def guard_accepts(port: Any, clock: Clock, log: Log) -> None:
         if port.connected:
             port.startReading()
 
+    accept = port.doRead
+
+    def accept_some() -> None:
+        # Twisted has moved the bound after the last turn.
+        port.numberAccepts = min(port.numberAccepts, SLICE)
+        accept()
+
+    port.doRead = accept_some
     port.socket = GuardedSocket(port.socket, rest)

@@ -1,4 +1,4 @@
-"""Every option that Autobahn has for a connection, settled once for all of them.
+"""Every option that Autobahn has for a connection, settled once; and the state at rest.
 
 Autobahn copies its options, about forty, to each connection, and formats them for a debug log
 that is off. With an empty ``CONFIG_ATTRS`` it copies nothing, and reads these class attributes.
@@ -41,6 +41,15 @@ class SettledOptions:
     allowNullOrigin = True
     maxConnections = 0
     trustXForwardedFor = 0
+
+    # The state of a connection whose frames have all been plain, which is most of them. The
+    # rest of Autobahn's state, ten times as large, is made when its parser is needed.
+    data = b""
+    inside_message = False
+    current_frame: object = None
+    websocket_version = 13
+    failedByMe = False
+    closeHandshakeTimeoutCall = None
 
     @staticmethod
     def perMessageCompressionAccept(offers: object) -> None:

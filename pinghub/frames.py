@@ -1,7 +1,7 @@
 """The bytes of frames (RFC 6455 section 5.2), as pure functions.
 
 A server does not mask, so that one frame is the same for every subscriber: it is made once
-and its bytes are shared. Of what clients send, only the frame that everyone sends is read here;
+and its bytes are shared. Of what clients send, only the frames that everyone sends are read here;
 whatever is unusual about a frame is the parser's.
 """
 
@@ -11,13 +11,23 @@ from enum import IntEnum
 
 _FIN = 0x80
 _TEXT = 0x1
-_CLOSE = 0x8
-_PING = 0x9
 _PLAIN = bytes([_FIN | _TEXT])
 _MASKED = 0x80
+_LONGEST_CONTROL = 125
 
 QUICK = 8192
 """The longest message that ``plain_texts`` reads; unmasking longer ones is quicker elsewhere."""
+
+
+class Control(IntEnum):
+    """The opcodes of control frames (RFC 6455 section 5.5)."""
+
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+_CONTROLS = {bytes([_FIN | each]): each for each in Control}
 
 
 class CloseCode(IntEnum):
@@ -42,15 +52,22 @@ def text_frame(payload: bytes) -> bytes:
     return _frame(_TEXT, payload)
 
 
-def close_frame(code: int, reason: str = "") -> bytes:
+def pong_frame(payload: bytes) -> bytes:
+    """Make the answer to a ping of that payload."""
+    return _frame(Control.PONG, payload)
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
     """Make a close frame.
 
     Args:
-        code: the close code.
+        code: the close code; None for a frame without one, and without a reason.
         reason: why, for people; cut to the 123 bytes that fit (RFC 6455 section 5.5).
     """
+    if code is None:
+        return _frame(Control.CLOSE, b"")
     text = reason.encode()[:123].decode(errors="ignore").encode()
-    return _frame(_CLOSE, code.to_bytes(2, "big") + text)
+    return _frame(Control.CLOSE, code.to_bytes(2, "big") + text)
 
 
 def plain_texts(data: bytes, largest: int, most: int) -> tuple[list[bytes], int]:
@@ -82,6 +99,26 @@ def plain_texts(data: bytes, largest: int, most: int) -> tuple[list[bytes], int]
         texts.append(text)
         end = after
     return texts, end
+
+
+def plain_control(data: bytes) -> tuple[Control, bytes, int] | None:
+    """Read the control frame at the front of what a client sent, if it is a complete one.
+
+    Args:
+        data: what was received, from the beginning of a frame.
+
+    Returns:
+        The opcode, the payload, and how many bytes of ``data`` it took; None for anything but
+        a whole masked close, ping or pong that needs no judgement.
+    """
+    opcode = _CONTROLS.get(data[:1])
+    start, length = _payload(data, 0)
+    end = start + length
+    if opcode is None or not 0 <= length <= _LONGEST_CONTROL or end > len(data):
+        return None
+    if opcode is Control.CLOSE and length == 1:
+        return None
+    return opcode, _unmasked(data[start - 4 : start], data[start:end]), end
 
 
 def _payload(data: bytes, frame: int) -> tuple[int, int]:
@@ -122,5 +159,5 @@ def _frame(opcode: int, payload: bytes) -> bytes:
 EMPTY_TEXT = text_frame(b"")
 """The answer to a heartbeat: an empty text message."""
 
-PING = _frame(_PING, b"")
+PING = _frame(Control.PING, b"")
 """What the server sends to see whether a subscriber is alive."""

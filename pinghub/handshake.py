@@ -6,17 +6,26 @@ refusal is an HTTP answer like any other.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from pinghub.errors import BadRequest, UpgradeRequired
+from pinghub.errors import BadRequest, Refusal, UpgradeRequired
 
 Values = Callable[[bytes], list[bytes]]
 """Looks up the values of all header lines of one name."""
 
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PLAIN_HEAD = re.compile(
+    rb"GET (/[!-~]*) HTTP/1\.1\r\n(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+: [!-~][ -~]*\r\n)+\r\n"
+)
+# These change what follows the head, or what comes before the answer.
+_NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect")
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,54 @@ class Handshake:
 
     key: bytes
     subprotocol: bytes | None
+
+
+class PlainHandshake(NamedTuple):
+    """A handshake that needs no parser.
+
+    Attributes:
+        target: the request target.
+        origins: the values of its Origin header lines.
+        handshake: what was read from the others.
+        end: how many bytes it took.
+    """
+
+    target: bytes
+    origins: list[bytes]
+    handshake: Handshake
+    end: int
+
+
+def plain_handshake(data: bytes, longest: int, most: int) -> PlainHandshake | None:
+    """Read the handshake at the front of what a client sent, if it is a good and plain one.
+
+    Plain is a complete head in visible ASCII, with each field in one line. Whatever is not plain,
+    and whatever has to be refused, is not judged here.
+
+    Args:
+        data: what was received, from the beginning of a request.
+        longest: how many bytes a head may have.
+        most: how many fields.
+    """
+    head = _PLAIN_HEAD.match(data, 0, longest)
+    if head is None:
+        return None
+    lines = head[0].split(b"\r\n")[1:-2]
+    fields: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        name, _, value = line.partition(b": ")
+        fields.setdefault(name.lower(), []).append(value.strip())
+
+    def values(name: bytes) -> list[bytes]:
+        return fields.get(name, [])
+
+    if len(lines) > most or any(map(values, _NOT_PLAIN)) or not asks_for_websocket(values):
+        return None
+    try:
+        handshake = read_handshake(values, b"HTTP/1.1")
+    except Refusal:
+        return None
+    return PlainHandshake(head[1], values(b"origin"), handshake, head.end())
 
 
 def asks_for_websocket(values: Values) -> bool:
@@ -61,6 +118,19 @@ def read_handshake(values: Values, version: bytes) -> Handshake:
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise BadRequest("A websocket handshake needs one Sec-WebSocket-Key of 16 bytes.")
     return Handshake(keys[0], _subprotocol(values(b"sec-websocket-protocol")))
+
+
+def accepted(key: bytes) -> bytes:
+    """The answer to a handshake in which nothing was left to agree on.
+
+    Args:
+        key: the Sec-WebSocket-Key.
+    """
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %s\r\n\r\n" % b64encode(digest)
+    )
 
 
 def has_body(values: Values) -> bool:

@@ -23,7 +23,7 @@ from pinghub.errors import (
     Refusal,
     Unavailable,
 )
-from pinghub.handshake import asks_for_websocket, read_handshake
+from pinghub.handshake import PlainHandshake, asks_for_websocket, read_handshake
 from pinghub.logs import Log, quoted
 from pinghub.names import channel_name
 from pinghub.origins import OriginPolicy
@@ -128,6 +128,28 @@ class PinghubResource(Resource):
             body,
         )
 
+    def upgrade(self, http: Any, plain: PlainHandshake) -> bool:
+        """Answer a handshake without a request of twisted.web; for a resource at the root.
+
+        Args:
+            http: the HTTPChannel that got it.
+            plain: what was read.
+
+        Returns:
+            Whether it was a good one; a refusal is made by ``render``.
+        """
+        connections, limits = self._manager.connections, self._manager.limits
+        if connections.draining or connections.full_for(http):
+            return False
+        if not self._origins.allows(plain.origins):
+            return False
+        try:
+            channel = channel_name(plain.target, limit=limits.channel_name)
+        except Refusal:
+            return False
+        self._websockets.upgrade(http, channel, plain.handshake)
+        return True
+
     def _answer(self, request: Any) -> bytes | int:
         origin_allowed = self._check_cors(request)
         self._admit(request)
@@ -139,7 +161,7 @@ class PinghubResource(Resource):
         if request.method == b"GET" and asks_for_websocket(_values(request)):
             handshake = read_handshake(_values(request), request.clientproto)
             self._check_origin(request, origin_allowed)
-            self._websockets.upgrade(request, channel, handshake)
+            self._websockets.upgrade(request.channel, channel, handshake)
             return NOT_DONE_YET
         if request.method in (b"GET", b"HEAD"):
             return self._console(request, channel)

@@ -29,7 +29,7 @@ from pinghub.errors import (
     RequestTimeout,
     UriTooLong,
 )
-from pinghub.handshake import asks_for_websocket, has_body
+from pinghub.handshake import PlainHandshake, asks_for_websocket, has_body, plain_handshake
 from pinghub.logs import Log
 from pinghub.plain_posts import PlainPost, plain_post
 from pinghub.resource import SERVER, PinghubResource, refuse
@@ -170,10 +170,29 @@ class PinghubChannel(HTTPChannel):
             return
         if not self._busyReceiving:
             self._taken = 0
+            if self._upgraded(data):
+                return
             data = self._take_plain_posts(data)
         super().dataReceived(data)
         if self.transport is not None:
             self._watch()
+
+    def _upgraded(self, data: bytes) -> bool:
+        """Whether the first bytes of the connection were a handshake that needs no parser."""
+        if self._begun() or self.transport.disconnecting:
+            return False
+        longest = min(self.limits.head_line, self.limits.head_size)
+        plain = plain_handshake(data, longest, self.limits.head_fields)
+        if plain is None or not self.site.upgrade(self, plain):
+            return False
+        self._released()
+        if plain.end < len(data):
+            self.rawDataReceived(data[plain.end :])
+        return True
+
+    def _begun(self) -> bool:
+        """Whether anything was received before."""
+        return bool(self._answered or self.requests or self._head_size or self._buffer)
 
     def _take_plain_posts(self, data: bytes) -> bytes:
         """Answer the POSTs that need no parser, if any are next; what is left for the parser."""
@@ -412,6 +431,16 @@ class PinghubSite(Site):
         self.displayTracebacks = False
         self.manager = manager
         self._log_lines = log or Log(manager.clock, manager.limits)
+
+    def upgrade(self, http: PinghubChannel, plain: PlainHandshake) -> bool:
+        """Let the resource at the root answer a plain handshake, if it can; whether it did.
+
+        A tree of resources has to be walked for each request, which is left to twisted.web.
+        """
+        root = self.resource
+        if not self._has_lane or type(root) is not PinghubResource:
+            return False
+        return root.upgrade(http, plain)
 
     def answer_post(self, post: PlainPost) -> bytes | None:
         """Answer a plain POST, if the resource at the root can; otherwise None.

@@ -37,6 +37,9 @@ class Head:
     Args:
         http: the HTTPChannel whose transport is taken over.
         handshake: what was checked.
+
+    Attributes:
+        handshake: the same.
     """
 
     method = b"GET"
@@ -45,15 +48,25 @@ class Head:
     def __init__(self, http: Any, handshake: Handshake) -> None:
         self.channel = http
         self.transport = http.transport
-        self.content = BytesIO()
-        self.requestHeaders = Headers(
+        self.handshake = handshake
+
+    @property
+    def content(self) -> BytesIO:
+        """The body: none."""
+        return BytesIO()
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The header lines."""
+        headers = Headers(
             {
                 b"Host": [b"localhost"],
                 b"Upgrade": [b"websocket"],
                 b"Connection": [b"Upgrade"],
                 b"Sec-WebSocket-Version": [b"13"],
-                b"Sec-WebSocket-Key": [handshake.key],
+                b"Sec-WebSocket-Key": [self.handshake.key],
             }
         )
-        if handshake.subprotocol is not None:
-            self.requestHeaders.addRawHeader(b"Sec-WebSocket-Protocol", handshake.subprotocol)
+        if self.handshake.subprotocol is not None:
+            headers.addRawHeader(b"Sec-WebSocket-Protocol", self.handshake.subprotocol)
+        return headers

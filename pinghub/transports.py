@@ -37,6 +37,17 @@ def direct_write(transport: Any) -> DirectWrite | None:
     return write
 
 
+def is_bare(transport: Any) -> bool:
+    """Whether this is a socket's own transport, with nothing wrapped around it."""
+    return _socket_of(transport) is transport and hasattr(type(transport), "writeSomeData")
+
+
+def has_unsent(transport: Any) -> bool:
+    """Whether a bare transport has yet to send something that was written to it."""
+    # Twisted has no public name for it; tests/test_transports.py would notice a change.
+    return bool(transport.dataBuffer or transport._tempDataBuffer)
+
+
 def shut_down_writing(transport: Any) -> None:
     """Tell the peer that no more bytes come, once what is buffered has been sent.
 

@@ -3,6 +3,7 @@
 Autobahn parses the frames; what it leaves open or does otherwise is settled here:
 
 * Its options are settled in ``autobahn_options.py``, once for all connections.
+* Its parser, with its state, is made for a connection when a frame comes that is not plain.
 * Its timers are not used: the sweep of the manager keeps all deadlines. Its timers run on a
   loop of their own whatever reactor it is given.
 * Dropping a connection is replaced by a close frame that arrives.
@@ -20,16 +21,26 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
 
 from pinghub.autobahn_options import SettledOptions
 from pinghub.channels import ChannelManager, CloseReason
-from pinghub.frames import EMPTY_TEXT, PING, CloseCode, close_frame, plain_texts
-from pinghub.handshake import Handshake
+from pinghub.frames import (
+    EMPTY_TEXT,
+    PING,
+    CloseCode,
+    Control,
+    close_frame,
+    plain_control,
+    plain_texts,
+    pong_frame,
+)
+from pinghub.handshake import Handshake, accepted
 from pinghub.logs import Log, address_text
 from pinghub.outbox import Outbox
 from pinghub.rates import Rate
 from pinghub.takeover import Head, Seat
-from pinghub.transports import direct_write, shut_down_writing
+from pinghub.transports import direct_write, has_unsent, is_bare, shut_down_writing
 
 CONNECTING = WebSocketServerProtocol.STATE_CONNECTING
 OPEN = WebSocketServerProtocol.STATE_OPEN
@@ -44,22 +55,32 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         channel: the name of the channel.
     """
 
-    data: bytes
     factory: SubscriberFactory
-    peer: str
+    message_data: list[bytes]
+
+    # Most connections never get to change these, and share them.
+    state = CONNECTING
+    _parsing = False
+    _fragments = 0
+    _incomplete = False
+    _resting = False
+    _pong_end = 0
+    _publishes: Rate | None = None
 
     def __init__(self, channel: str) -> None:
-        super().__init__()
+        # Autobahn's own is called when its parser is needed.
         self.channel_name = channel
-        self.message_data: list[bytes] = []
-        self._fragments = 0
-        self._incomplete = False
+        # What heartbeats change has its place from the beginning: an object that gets further
+        # attributes later, when there are others of its class, keeps all of them in a dict.
+        self.data = b""
         self._progress = False
-        self._resting = False
         self._pinged = False
-        self._pong_end = 0
         self._controls: Rate | None = None
-        self._publishes: Rate | None = None
+
+    @property
+    def peer(self) -> str:
+        """The address of the peer, for the log."""
+        return address_text(self.transport.getPeer())
 
     @property
     def maxMessagePayloadSize(self) -> int:
@@ -71,7 +92,6 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
     def connectionMade(self) -> None:
         """Take the connection over from the HTTP request that asked for it."""
         manager = self.factory.manager
-        self.peer = address_text(self.transport.getPeer())
         self._outbox = Outbox(
             self.transport,
             direct_write(self.transport),
@@ -81,7 +101,17 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             manager.backlog,
         )
         manager.connections.subscribers.add(self)
-        self._connectionMade()
+
+    def accept(self, handshake: Handshake) -> None:
+        """Answer a handshake that leaves nothing to agree on, and open."""
+        answer = accepted(handshake.key)
+        if has_unsent(self.transport):
+            self._outbox.start(answer)
+        else:
+            self._outbox.send(answer)
+        if self.state == CONNECTING:
+            self.state = OPEN
+            self.onOpen()
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Accept the first subprotocol offered: browsers fail the connection otherwise."""
@@ -113,12 +143,14 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         if self._pinged:
             self._alive()
         if self.state != CLOSED:
-            self._dataReceived(data)
+            self.data = self.data + data if self.data else data
+            self.consumeData()
         self._watch_incomplete()
 
     def consumeData(self) -> None:
         """Parse what has arrived and is not parsed yet, some of it in this turn."""
         if self.state == CONNECTING:
+            self._begin_parsing()
             super().consumeData()
         elif not self._resting:
             self._parse()
@@ -134,10 +166,25 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
                 self._rest()
                 return
             if self.current_frame is None and not self.inside_message:
-                left -= self._take_plain_texts(left)
+                taken = self._take_plain_texts(left) or self._take_plain_control()
+                left -= taken
+                if taken:
+                    continue
+                if not self.data:
+                    return
+            self._begin_parsing()
             if not self.processData():
                 return
             left -= self.current_frame is None
+
+    def _begin_parsing(self) -> None:
+        """Make the state of Autobahn's parser, unless there is one."""
+        if not self._parsing:
+            self._parsing = True
+            state, data = self.state, self.data
+            super().__init__()
+            self._connectionMade()
+            self.state, self.data = state, data
 
     def _take_plain_texts(self, most: int) -> int:
         """Take the messages that need no parser, if any are next; how many."""
@@ -150,6 +197,23 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
                     break
                 self.onMessage(text, False)
         return len(texts)
+
+    def _take_plain_control(self) -> bool:
+        """Take the control frame that needs no parser, if one is next."""
+        found = plain_control(self.data)
+        if found is None:
+            return False
+        opcode, payload, end = found
+        self._progress = True
+        self.data = self.data[end:]
+        if opcode is Control.PING:
+            self.onPing(payload)
+        elif opcode is Control.PONG:
+            self.onPong(payload)
+        else:
+            code = int.from_bytes(payload[:2]) if payload else None
+            self.onCloseFrame(code, payload[2:] or None)
+        return True
 
     def _rest(self) -> None:
         self._resting = True
@@ -244,7 +308,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             self.state == OPEN and self._outbox.queued - self._outbox.size >= self._pong_end
         ):
             self._catch_up()
-            self.sendPong(payload)
+            self._outbox.send(pong_frame(payload))
             self._pong_end = self._outbox.queued
 
     def onPong(self, payload: bytes) -> None:
@@ -272,11 +336,8 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             self._evict(CloseReason.FAULT)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Send what Autobahn has to say: the 101, pongs and close frames."""
-        if self.state == CONNECTING:
-            self._outbox.start(data)
-        else:
-            self._outbox.send(data)
+        """Send what Autobahn has to say: the 101, or why there is none."""
+        self._outbox.start(data)
 
     def _catch_up(self) -> None:
         """Let no control frame overtake a message that was published before."""
@@ -322,7 +383,8 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         """Send a close frame, our own or an answer to the peer's."""
         if self.state == OPEN:
             self._leave(catch_up=True)
-            super().sendCloseFrame(code, reasonUtf8, isReply)
+            self._outbox.send(close_frame(code, (reasonUtf8 or b"").decode()))
+            self.state = CLOSING
             self._end_in_time()
 
     def _fail_connection(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
@@ -409,11 +471,39 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         manager.connections.subscribers.discard(self)
         # Autobahn would resolve a Deferred of ours with ourselves, which is a cycle.
         self.state = CLOSED
-        self._connectionLost(reason)
+        if self._parsing:
+            self._connectionLost(reason)
         self.factory.log.debug("Unsubscribed", channel=self.channel_name, peer=self.peer)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Nothing: the channel was left before, and this may come without ``onOpen``."""
+
+
+class Upgrade(WebSocketResource):  # type: ignore[misc]  # Autobahn is untyped
+    """Autobahn's resource, with a short way for the handshake that everyone sends.
+
+    Args:
+        protocol: the subscriber that takes the connection over.
+    """
+
+    def __init__(self, protocol: SubscriberProtocol) -> None:
+        super().__init__(Seat(protocol))
+        self._protocol = protocol
+
+    def render(self, request: Head) -> Any:
+        """Hand the connection to the protocol, and answer 101.
+
+        Autobahn negotiates subprotocols, and knows what to do with TLS and other wrappers.
+        """
+        transport, protocol = request.transport, self._protocol
+        if request.handshake.subprotocol is not None or not is_bare(transport):
+            return super().render(request)
+        request.channel.transport = None
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        transport.resumeProducing()
+        protocol.accept(request.handshake)
+        return NOT_DONE_YET
 
 
 class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autobahn is untyped
@@ -436,21 +526,20 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
         self.takes_posts_only = takes_posts_only
         self.log = log
 
-    def upgrade(self, request: Any, channel: str, handshake: Handshake) -> None:
+    def upgrade(self, http: Any, channel: str, handshake: Handshake) -> None:
         """Answer 101 and subscribe, before this returns.
 
         Args:
-            request: a twisted.web request whose head has been checked.
+            http: the HTTPChannel that got the request.
             channel: the name of the channel.
             handshake: what was read from the head.
         """
         protocol = SubscriberProtocol(channel)
         protocol.factory = self
-        http = request.channel
         # HTTPChannel registered itself as the transport's producer and would stay so, and
         # alive, as long as the connection lives.
         http.transport.unregisterProducer()
-        WebSocketResource(Seat(protocol)).render(Head(http, handshake))
+        Upgrade(protocol).render(Head(http, handshake))
         # The rest of a read that held more than the head is still on its way into the
         # HTTPChannel, which would keep it for a next request that never comes.
         http.rawDataReceived = protocol.dataReceived

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import Any
 
+from twisted.internet import tcp
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.accepts import GuardedSocket, guard_accepts
+from pinghub.accepts import SLICE, GuardedSocket, guard_accepts
 from pinghub.limits import Limits
 from pinghub.logs import Log
+from pinghub.testing import MemoryReactor
 
 
 class Listener:
@@ -35,6 +39,12 @@ class Port:
         self.socket: Any = Listener()
         self.connected = True
         self.reading = True
+        self.numberAccepts = 100
+        self.turns: list[int] = []
+
+    def doRead(self) -> None:
+        self.turns.append(self.numberAccepts)
+        self.numberAccepts += 20
 
     def stopReading(self) -> None:
         self.reading = False
@@ -68,6 +78,35 @@ class AcceptTests(SynchronousTestCase):
         """Connections are accepted as ever, and everything else is the socket's own."""
         self.assertEqual(self.port.socket.accept(), ("connection", "address"))
         self.assertEqual(self.port.socket.backlog, 5)
+
+    def test_a_few_at_a_time(self) -> None:
+        """However many wait, and for how many turns, a turn accepts a few."""
+        for _ in range(5):
+            self.port.doRead()
+        self.assertEqual(self.port.turns, [SLICE] * 5)
+        self.port.numberAccepts = 1
+        self.port.doRead()
+        self.assertEqual(self.port.turns[-1], 1)
+
+    def test_ports_of_twisted(self) -> None:
+        """Twisted's ports have the bound that is moved here, and keep to it."""
+        reactor: Any = MemoryReactor()
+        port: Any = tcp.Port(
+            0, Factory.forProtocol(Protocol), interface="127.0.0.1", reactor=reactor
+        )
+        port.startListening()
+        self.addCleanup(port.socket.close)
+        self.assertGreater(port.numberAccepts, SLICE)
+        guard_accepts(port, self.clock, Log(self.clock, Limits()))
+        address = ("127.0.0.1", port.getHost().port)
+        accepted: list[object] = []
+        port.factory.buildProtocol = accepted.append
+        for _ in range(SLICE + 1):
+            self.addCleanup(socket.create_connection(address).close)
+        port.doRead()
+        self.assertEqual(len(accepted), SLICE)
+        port.doRead()
+        self.assertEqual(len(accepted), SLICE + 1)
 
     def test_exhausted(self) -> None:
         """Where the system is exhausted the listener rests, says so, and tries again."""

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.autobahn_options import SettledOptions
+from pinghub.testing import MemoryServer
 from pinghub.websocket import SubscriberProtocol
+
+AT_REST = (
+    "data",
+    "inside_message",
+    "current_frame",
+    "websocket_version",
+    "failedByMe",
+    "closeHandshakeTimeoutCall",
+)
 
 
 class OptionTests(SynchronousTestCase):
@@ -28,3 +40,23 @@ class OptionTests(SynchronousTestCase):
     def test_compression_is_declined(self) -> None:
         """Whatever is offered, compression is declined."""
         self.assertIsNone(SubscriberProtocol.perMessageCompressionAccept(["an offer"]))
+
+    def test_the_state_at_rest(self) -> None:
+        """A connection at rest has what Autobahn would give it, under the same names."""
+        server = MemoryServer()
+        server.subscribe("/a")
+        (subscriber,) = server.manager.connections.subscribers
+        assert isinstance(subscriber, SubscriberProtocol)
+        before = {name: getattr(subscriber, name) for name in AT_REST}
+        subscriber._begin_parsing()
+        subscriber.processData()
+        self.assertEqual(before, {name: getattr(subscriber, name) for name in AT_REST})
+        # Autobahn sets two of them when it has accepted a handshake itself.
+        named = vars(subscriber).keys()
+        self.assertEqual(
+            set(AT_REST) - named, {"websocket_version", "current_frame", "inside_message"}
+        )
+        offer: Any = {"Sec-WebSocket-Protocol": "token"}
+        server.subscribe("/b", **offer)
+        (other,) = server.manager.connections.subscribers - {subscriber}
+        self.assertEqual(before, {name: vars(other)[name] for name in AT_REST})

@@ -13,8 +13,11 @@ from pinghub.frames import (
     PING,
     QUICK,
     CloseCode,
+    Control,
     close_frame,
+    plain_control,
     plain_texts,
+    pong_frame,
     text_frame,
 )
 from pinghub.testing import TEXT, client_frame
@@ -107,6 +110,7 @@ class CloseFrameTests(SynchronousTestCase):
         frame = parse(close_frame(CloseCode.GOING_AWAY, "b\u00fas"))
         self.assertEqual(frame, Parsed(1, 0, 8, 0, 0, b"\x03\xe9b\xc3\xbas"))
         self.assertEqual(close_frame(1000), b"\x88\x02\x03\xe8")
+        self.assertEqual(close_frame(None), b"\x88\x00")
 
     def test_reason_is_cut_between_characters(self) -> None:
         """A control frame has at most 125 bytes; a cut reason stays valid UTF-8."""
@@ -144,6 +148,10 @@ class ConstantTests(SynchronousTestCase):
     def test_ping(self) -> None:
         """A ping is an empty, final frame of opcode 9."""
         self.assertEqual(parse(PING), Parsed(1, 0, 9, 0, 0, b""))
+
+    def test_pong(self) -> None:
+        """A pong is a final frame of opcode 10, with what was in the ping."""
+        self.assertEqual(parse(pong_frame(b"x" * 125)), Parsed(1, 0, 10, 0, 0, b"x" * 125))
 
     def test_close_codes(self) -> None:
         """The close codes are those that RFC 6455 registers under their names."""
@@ -227,3 +235,39 @@ class PlainTextTests(SynchronousTestCase):
             for before in ((), (b"before",)):
                 with self.subTest(name):
                     self.check(*before, rest=rest)
+
+
+class PlainControlTests(SynchronousTestCase):
+    """The control frames that need no parser."""
+
+    def test_each_kind(self) -> None:
+        """A close, a ping or a pong is read, and what follows it is left."""
+        for opcode in Control:
+            for payload in (b"", b"\x03\xe8", b"x" * 125):
+                frame = client_frame(opcode, payload)
+                for rest in (b"", b"\x8a", client_frame(opcode, b"later")):
+                    found = plain_control(frame + rest)
+                    self.assertEqual(found, (opcode, payload, len(frame)))
+
+    def test_incomplete(self) -> None:
+        """A frame is read when its last byte is there, and not before."""
+        for payload in (b"", b"\x03\xe8", b"x" * 125):
+            frame = client_frame(Control.PONG, payload)
+            for size in range(len(frame)):
+                self.assertIsNone(plain_control(frame[:size]))
+
+    def test_whatever_is_unusual(self) -> None:
+        """What has to be judged is left."""
+        ping = client_frame(Control.PING, b"x")
+        for name, frame in {
+            "a text": client_frame(TEXT, b"x"),
+            "a fragment": client_frame(Control.PING, b"x", fin=False),
+            "a reserved bit": bytes([0xC9]) + ping[1:],
+            "another opcode": client_frame(0xB),
+            "unmasked": pong_frame(b"x" * 20),
+            "too long": client_frame(Control.PING, b"x" * 126),
+            "two bytes for 1": bytes([0x89, 0xFE, 0, 1]) + ping[2:],
+            "half a close code": client_frame(Control.CLOSE, b"x"),
+        }.items():
+            with self.subTest(name):
+                self.assertIsNone(plain_control(frame))

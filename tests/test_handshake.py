@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.errors import BadRequest, Refusal, UpgradeRequired
-from pinghub.handshake import Handshake, asks_for_websocket, has_body, read_handshake
+from pinghub.handshake import (
+    Handshake,
+    accepted,
+    asks_for_websocket,
+    has_body,
+    plain_handshake,
+    read_handshake,
+)
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -48,6 +55,74 @@ class AskingTests(SynchronousTestCase):
             self.assertTrue(asks_for_websocket(Head({b"upgrade": lines})), lines)
         for lines in ([], [b""], [b"h2c"], [b"websockets"], [b"web socket"], [b"websocket/13"]):
             self.assertFalse(asks_for_websocket(Head({b"upgrade": lines})), lines)
+
+
+class AnswerTests(SynchronousTestCase):
+    """The 101."""
+
+    def test_example_of_the_standard(self) -> None:
+        """The answer to the key of RFC 6455 section 1.3."""
+        lines = accepted(KEY).split(b"\r\n")
+        self.assertEqual(lines[0], b"HTTP/1.1 101 Switching Protocols")
+        self.assertIn(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", lines)
+        self.assertEqual(lines[-2:], [b"", b""])
+
+
+class PlainTests(SynchronousTestCase):
+    """The handshakes that need no parser."""
+
+    FIELDS = (
+        b"Host: h\r\nConnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\nOrigin: http://h\r\n"
+        b"Cookie: a=b; c=d \r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n"
+    )
+    GOOD = b"GET /a?b HTTP/1.1\r\n" + FIELDS + b"\r\n"
+
+    def test_good(self) -> None:
+        """A head as browsers send it is read, and what follows it is left."""
+        for rest in (b"", b"\r\n", self.GOOD):
+            plain = plain_handshake(self.GOOD + rest, 1000, 7)
+            assert plain is not None
+            self.assertEqual(plain[:2], (b"/a?b", [b"http://h"]))
+            self.assertEqual(plain.handshake, Handshake(KEY, None))
+            self.assertEqual(plain.end, len(self.GOOD))
+
+    def test_incomplete(self) -> None:
+        """A head is read when its last byte is there, and not before."""
+        for size in range(len(self.GOOD)):
+            self.assertIsNone(plain_handshake(self.GOOD[:size], 1000, 100))
+
+    def test_bounds(self) -> None:
+        """A head above a bound is not plain; one at it is."""
+        size = len(self.GOOD)
+        self.assertIsNotNone(plain_handshake(self.GOOD, size, 7))
+        self.assertIsNone(plain_handshake(self.GOOD, size - 1, 7))
+        self.assertIsNone(plain_handshake(self.GOOD, size, 6))
+
+    def test_whatever_is_unusual(self) -> None:
+        """What is not plain, not a handshake, or to be refused, is left."""
+        for old, new in (
+            (b"GET", b"POST"),
+            (b"GET", b"\r\nGET"),
+            (b"/a", b"http://h/a"),
+            (b"/a", b"/\xc3\xbc"),
+            (b"HTTP/1.1", b"HTTP/1.0"),
+            (b"Host: h", b"Host: h\r\nHost: h"),
+            (b"Host: h", b"Host:h"),
+            (b"Host: h", b"Host: h\r\n folded"),
+            (b"Host: h", b"Host: h\r\nX: \xfc"),
+            (b"Host: h", b"Host: h\r\nX y: z"),
+            (b"Host: h", b"Host: h\nX: y"),
+            (b"Host: h", b"Host: h\r\nContent-Length: 0"),
+            (b"Host: h", b"Host: h\r\nTransfer-Encoding: chunked"),
+            (b"Host: h", b"Host: h\r\nExpect: 100-continue"),
+            (b"WebSocket\r", b"h2c\r"),
+            (b"Version: 13", b"Version: 8"),
+            (KEY, KEY[1:]),
+            (self.FIELDS, b""),
+        ):
+            with self.subTest(new):
+                self.assertIn(old, self.GOOD)
+                self.assertIsNone(plain_handshake(self.GOOD.replace(old, new, 1), 1000, 100))
 
 
 class BodyTests(SynchronousTestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
@@ -58,6 +59,44 @@ FRAMES = st.lists(
     PLAIN_FRAMES | PLAIN_FRAMES | PLAIN_FRAMES | ANY | DAMAGED | PAYLOADS.map(long_form),
     max_size=12,
 )
+HEAD_FIELDS = st.sampled_from(
+    [
+        "Origin: http://good",
+        "Origin: http://bad",
+        "origin: null",
+        "Cookie: a=b; c ",
+        "X-Long: " + "x" * 20_000,
+        "Host: other",
+        "Connection: close",
+        "Connection: keep-alive, Upgrade",
+        "Upgrade: h2c",
+        "Sec-WebSocket-Protocol: a, b",
+        "Sec-WebSocket-Protocol: a b",
+        "Sec-WebSocket-Extensions: permessage-deflate",
+        "Sec-WebSocket-Version: 8",
+        "Content-Length: 0",
+        "Content-Length: 3",
+        "Expect: 100-continue",
+        " folded",
+        "X_y: z",
+        "X y: z",
+        "Empty:",
+        "Tab: \t x",
+        "Umlaut: \u00fc",
+    ]
+)
+PATHS = st.sampled_from(["/a", "/", "/%zz?x=%", "/b?" + "y" * 300, "/" + "z" * 300, "/%ff", "x"])
+
+
+def upgrade_head(target: str, fields: list[str], where: int) -> bytes:
+    """A handshake with more fields, or other ones, than are needed."""
+    line, *lines = upgrade_request("/a").decode().split("\r\n")[:-2]
+    lines[where:where] = fields
+    return "\r\n".join([line.replace("/a", target), *lines, "", ""]).encode()
+
+
+HEADS = st.builds(upgrade_head, PATHS, st.lists(HEAD_FIELDS, max_size=3), st.integers(0, 5))
+KEYS = st.binary(min_size=16, max_size=16)
 CUTS = st.lists(st.integers(1, 400), max_size=12)
 
 
@@ -90,8 +129,54 @@ class FrameLaneTests(SynchronousTestCase):
     def test_frames(self, data: bytes, cuts: list[int]) -> None:
         """R11: the same messages in the same order, the same answers, or the same refusal."""
         quick = outcome(data, cuts)
-        with patch.object(websocket, "plain_texts", return_value=([], 0)):
+        with (
+            patch.object(websocket, "plain_texts", return_value=([], 0)),
+            patch.object(websocket, "plain_control", return_value=None),
+        ):
             self.assertEqual(quick, outcome(data, cuts))
+
+    @given(FRAMES.map(b"".join), CUTS, KEYS)
+    @settings(max_examples=200, deadline=None)
+    def test_handshake(self, data: bytes, cuts: list[int], key: bytes) -> None:
+        """R11: the same answer to a handshake, and the same after it, as from Autobahn."""
+
+        def answers() -> tuple[object, ...]:
+            server = MemoryServer(LIMITS)
+            other, peer = server.subscribe("/a"), server.connect()
+            head = upgrade_request("/a", {"Sec-WebSocket-Key": b64encode(key).decode()})
+            peer.send(http_request("POST", "/a", b"x") + head + data)
+            server.run(21)
+            return re.sub(rb"Date: [^\r]*", b"", peer.take()), other.take(), outcome(data, cuts)
+
+        quick = answers()
+        with patch.object(websocket, "is_bare", return_value=False):
+            self.assertEqual(quick, answers())
+
+    @given(HEADS, FRAMES.map(b"".join), st.integers(0, 3))
+    @settings(max_examples=300, deadline=None)
+    def test_head(self, head: bytes, data: bytes, state: int) -> None:
+        """R11: the same answer to a head that is read at once as from twisted.web's parser."""
+
+        def answers() -> tuple[object, ...]:
+            origins = OriginPolicy(["http://good"]) if state == 1 else None
+            server = MemoryServer(LIMITS, origins=origins)
+            if state == 2:
+                server.manager.connections.limit = 1
+            other, peer = server.subscribe("/a"), server.connect()
+            server.manager.connections.draining = state == 3
+            peer.send(head + data)
+            server.run(61)
+            connections = server.manager.connections
+            return (
+                re.sub(rb"Date: [^\r]*", b"", peer.take()),
+                (peer.transport.ended, peer.transport.reset, peer.transport.reading),
+                other.take(),
+                (len(connections.subscribers), len(connections.requesters)),
+            )
+
+        quick = answers()
+        with patch.object(site, "plain_handshake", return_value=None):
+            self.assertEqual(quick, answers())
 
     @given(FRAMES.map(b"".join), CUTS)
     @settings(max_examples=500, deadline=None)

@@ -141,6 +141,42 @@ class HeadTests(SiteTests):
             self.assertEqual(peer.response().headers["server"], "pinghub")
 
 
+class LaneTests(SiteTests):
+    """Handshakes that are read at once."""
+
+    def test_a_message_that_looks_like_a_handshake(self) -> None:
+        """Only the first bytes of a connection are looked at: a body may be whatever it likes."""
+        server = MemoryServer()
+        subscriber, peer = server.subscribe("/a"), server.connect()
+        head = upgrade_request("/a")
+        peer.send(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(head))
+        peer.send(head)
+        self.assertEqual(peer.response().status, 200)
+        self.assertEqual(subscriber.texts(), [head.decode()])
+
+    def test_who_wants_to_see_every_request(self) -> None:
+        """A site or a resource that is derived from ours gets every request."""
+        seen = []
+
+        class Watching(PinghubResource):
+            def render(self, request: Any) -> bytes | int:
+                seen.append(request.uri)
+                return super().render(request)
+
+        class Derived(PinghubSite):
+            pass
+
+        server = MemoryServer()
+        plain = server.site
+        for site in (PinghubSite(Watching(server.manager), server.manager), plain):
+            server.site = site
+            server.subscribe("/a")
+        self.assertEqual(seen, [b"/a"])
+        server.site = Derived(Watching(server.manager), server.manager)
+        server.subscribe("/b")
+        self.assertEqual(seen, [b"/a", b"/b"])
+
+
 class DeadlineTests(SiteTests):
     """Absolute deadlines: a byte now and then does not prolong them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -15,7 +16,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.testing import MemoryReactor, MemoryTransport
-from pinghub.transports import bound_writes, direct_write, shut_down_writing
+from pinghub.transports import (
+    bound_writes,
+    direct_write,
+    has_unsent,
+    is_bare,
+    shut_down_writing,
+)
 
 PEER = IPv4Address("TCP", "192.0.2.1", 50_000)
 
@@ -91,6 +98,33 @@ class TransportTests(SynchronousTestCase):
     def test_no_direct_write_without_a_socket(self) -> None:
         """A transport that has no such method is written to as usual."""
         self.assertIsNone(direct_write(StringTransport()))
+
+    def test_bare(self) -> None:
+        """Only a socket's own transport is bare."""
+        self.assertTrue(is_bare(self.wrapped()))
+        others = {"haproxy": self.wrapped("haproxy"), "memory": StringTransport()}
+        for name, transport in (self.encrypted() | others).items():
+            self.assertFalse(is_bare(transport), name)
+
+    def test_unsent(self) -> None:
+        """Twisted's connections have something unsent from a write until all is sent."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(ours.close)
+        theirs.setblocking(False)
+        reactor: Any = self.reactor
+        connection = tcp.Connection(ours, Protocol(), reactor)
+        for transport in (self.socket, connection):
+            transport.connected = 1
+            self.assertFalse(has_unsent(transport))
+            transport.write(b"hello")
+            self.assertTrue(has_unsent(transport))
+            transport.doWrite()
+            self.assertFalse(has_unsent(transport))
+        connection.write(b"x" * (1 << 22))
+        for _ in range(3):
+            connection.doWrite()
+            self.assertTrue(has_unsent(connection))
 
     def test_shut_down_writing(self) -> None:
         """The peer sees the end of the stream after what was buffered; its bytes are read on."""

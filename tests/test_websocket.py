@@ -22,6 +22,7 @@ from pinghub.testing import (
     MemoryServer,
     Peer,
     client_frame,
+    http_request,
     upgrade_request,
 )
 from pinghub.websocket import SubscriberProtocol
@@ -154,6 +155,39 @@ class HandshakeTests(WebsocketTests):
         peer.close()
         self.assertEqual(len(server.manager.connections), 0)
         self.assertEqual(len(server.manager.sweep), 0)
+
+    def test_gone_before_the_answer(self) -> None:
+        """A peer that is gone when the 101 is written is no subscriber."""
+        server = self.server()
+        peer = server.connect()
+        peer.transport.broken = True
+        peer.send(upgrade_request("/a"))
+        self.assertEqual(len(server.manager), 0)
+        server.reactor.turn()
+        self.assertEqual(len(server.manager.connections), 0)
+
+    def test_behind_an_answer(self) -> None:
+        """A 101 comes behind what was answered before on the same connection."""
+        peer = self.server().connect()
+        peer.send(http_request("POST", "/a", b"x") + upgrade_request("/a"))
+        self.assertEqual([peer.response().status for _ in range(2)], [200, 101])
+        peer.send_text("x")
+        self.assertEqual(peer.texts(), ["x"])
+
+    def test_light(self) -> None:
+        """Messages, heartbeats and the ordinary end need nothing of Autobahn's parser."""
+        server = self.server(Limits(ping_interval=1))
+        peer = server.subscribe("/a")
+        (subscriber,) = server.manager.connections.subscribers
+        peer.send_text("x")
+        for opcode in (PING, PONG, TEXT):
+            peer.send(client_frame(opcode))
+        server.run(3)
+        peer.send(client_frame(PONG))
+        peer.send(client_frame(CLOSE, b"\x03\xe8"))
+        self.assert_closed(peer, CloseCode.NORMAL)
+        self.assertNotIn("utf8validator", vars(subscriber))
+        self.assertLess(len(vars(subscriber)), 15)
 
 
 class MessageTests(WebsocketTests):
