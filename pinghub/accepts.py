@@ -16,14 +16,12 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+from pinghub.limits import Limits
 from pinghub.logs import Log
 from pinghub.sweep import Clock
 
 REST = 0.1
 """How long a listener rests, in seconds."""
-
-SLICE = 16
-"""How many connections a listener accepts in one turn."""
 
 QUIET = 5.0
 """How long nothing more is logged about it, in seconds."""
@@ -58,12 +56,13 @@ class GuardedSocket:
             raise BlockingIOError(errno.EWOULDBLOCK, "nobody waits") from None
 
 
-def guard_accepts(port: Any, clock: Clock, log: Log) -> None:
+def guard_accepts(port: Any, clock: Clock, limits: Limits, log: Log) -> None:
     """Let a listening port of Twisted take few at a time, and rest when the system is exhausted.
 
     Args:
         port: what ``listen`` of an endpoint came to; one without a socket is left alone.
         clock: the reactor.
+        limits: the bounds; ``accept_slice`` is how many are taken in a turn.
         log: where to log.
     """
     if not hasattr(port, "socket"):
@@ -87,7 +86,7 @@ def guard_accepts(port: Any, clock: Clock, log: Log) -> None:
 
     def accept_some() -> None:
         # Twisted has moved the bound after the last turn.
-        port.numberAccepts = min(port.numberAccepts, SLICE)
+        port.numberAccepts = min(port.numberAccepts, limits.accept_slice)
         accept()
 
     port.doRead = accept_some

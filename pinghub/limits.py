@@ -34,6 +34,7 @@ class Bound:
         at: what happens at the bound.
         option: the command line option without its dashes; none when it is fixed.
         least: the smallest value accepted.
+        most: the largest; the same as ``least`` for what is fixed by a standard.
         off: whether 0 turns the bound, or the function, off.
         auto: what an absent value stands for; None when a value is required.
     """
@@ -43,12 +44,15 @@ class Bound:
     at: str
     option: str | None = None
     least: float = 1
+    most: float = math.inf
     off: bool = False
     auto: str | None = None
 
     @property
     def accepted(self) -> str:
         """Half a sentence that says which values are accepted."""
+        if self.least == self.most:
+            return f"leave it at {self.least:g}"
         forms = {
             "bytes": f"a number of bytes from {self.least:g}, such as 65536, 64k or 1m",
             "seconds": f"a time from {self.least:g} seconds, such as 10, 2.5s, 500ms or 1m",
@@ -66,7 +70,7 @@ class Bound:
         number = int if self.unit in ("bytes", "count") else (int, float)
         if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
             return False
-        return value >= self.least or (self.off and value == 0)
+        return self.least <= value <= self.most or (self.off and value == 0)
 
     def parse(self, text: str) -> float | None:
         """Read a value as users write it.
@@ -119,7 +123,12 @@ class Limits:
     )
     max_fragments: int = _bound(64, "fragments of one message", "count", "close 1009")
     control_payload: int = _bound(
-        125, "payload of a ping, pong or close frame (RFC 6455)", "bytes", "close 1002"
+        125,
+        "payload of a ping, pong or close frame (RFC 6455)",
+        "bytes",
+        "close 1002",
+        least=125,
+        most=125,
     )
     controls_per_second: int = _bound(
         20, "pings and pongs from one client per second, one pong pending", "count", "drop"
@@ -221,6 +230,9 @@ class Limits:
         option="max-age",
         least=1,
         off=True,
+    )
+    accept_slice: int = _bound(
+        16, "connections accepted in one reactor turn", "count", "the rest in the next"
     )
     listen_backlog: int = _bound(
         1024, "connections that wait to be accepted", "count", "the kernel refuses more"

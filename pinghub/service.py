@@ -182,7 +182,7 @@ class PinghubService(Service):
             except (OSError, OverflowError, CannotListenError) as error:
                 self._close_ports()
                 raise ListenError(addr, _reason(error)) from None
-            guard_accepts(port, self._manager.clock, self._log)
+            guard_accepts(port, self._manager.clock, self._manager.limits, self._log)
             self._ports.append(port)
 
     def startService(self) -> None:

@@ -424,8 +424,6 @@ class PinghubSite(Site):
             reactor=manager.clock,
             parsePOSTFormSubmission=False,
         )
-        # Not in subclasses: they may want to see every request.
-        self._has_lane = type(self) is PinghubSite
         # PinghubChannel has deadlines of its own.
         self.timeOut = None
         self.displayTracebacks = False
@@ -433,24 +431,24 @@ class PinghubSite(Site):
         self._log_lines = log or Log(manager.clock, manager.limits)
 
     def upgrade(self, http: PinghubChannel, plain: PlainHandshake) -> bool:
-        """Let the resource at the root answer a plain handshake, if it can; whether it did.
-
-        A tree of resources has to be walked for each request, which is left to twisted.web.
-        """
-        root = self.resource
-        if not self._has_lane or type(root) is not PinghubResource:
-            return False
-        return root.upgrade(http, plain)
+        """Let the resource at the root answer a plain handshake, if it can; whether it did."""
+        root = self._lane()
+        return root is not None and root.upgrade(http, plain)
 
     def answer_post(self, post: PlainPost) -> bytes | None:
-        """Answer a plain POST, if the resource at the root can; otherwise None.
+        """Answer a plain POST, if the resource at the root can; otherwise None."""
+        root = self._lane()
+        return root.post(post.target, post.body) if root is not None else None
 
-        A tree of resources has to be walked for each request, which is left to twisted.web.
+    def _lane(self) -> PinghubResource | None:
+        """The resource at the root, if it answers what is plain without a request object.
+
+        Subclasses may want to see every request, and a tree has to be walked for each.
         """
         root = self.resource
-        if not self._has_lane or type(root) is not PinghubResource:
-            return None
-        return root.post(post.target, post.body)
+        if type(self) is PinghubSite and type(root) is PinghubResource:
+            return root
+        return None
 
     def log_failure(self, kind: str, error: BaseException | None) -> None:
         """Log a fault of a resource."""

@@ -12,10 +12,12 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.accepts import SLICE, GuardedSocket, guard_accepts
+from pinghub.accepts import GuardedSocket, guard_accepts
 from pinghub.limits import Limits
 from pinghub.logs import Log
 from pinghub.testing import MemoryReactor
+
+LIMITS = Limits()
 
 
 class Listener:
@@ -72,7 +74,7 @@ class AcceptTests(SynchronousTestCase):
         self.listener = self.port.socket
         self.lines = Lines()
         logger: Any = self.lines
-        guard_accepts(self.port, self.clock, Log(self.clock, Limits(), logger))
+        guard_accepts(self.port, self.clock, LIMITS, Log(self.clock, LIMITS, logger))
 
     def test_accepting(self) -> None:
         """Connections are accepted as ever, and everything else is the socket's own."""
@@ -83,7 +85,7 @@ class AcceptTests(SynchronousTestCase):
         """However many wait, and for how many turns, a turn accepts a few."""
         for _ in range(5):
             self.port.doRead()
-        self.assertEqual(self.port.turns, [SLICE] * 5)
+        self.assertEqual(self.port.turns, [LIMITS.accept_slice] * 5)
         self.port.numberAccepts = 1
         self.port.doRead()
         self.assertEqual(self.port.turns[-1], 1)
@@ -96,17 +98,17 @@ class AcceptTests(SynchronousTestCase):
         )
         port.startListening()
         self.addCleanup(port.socket.close)
-        self.assertGreater(port.numberAccepts, SLICE)
-        guard_accepts(port, self.clock, Log(self.clock, Limits()))
+        self.assertGreater(port.numberAccepts, LIMITS.accept_slice)
+        guard_accepts(port, self.clock, LIMITS, Log(self.clock, LIMITS))
         address = ("127.0.0.1", port.getHost().port)
         accepted: list[object] = []
         port.factory.buildProtocol = accepted.append
-        for _ in range(SLICE + 1):
+        for _ in range(LIMITS.accept_slice + 1):
             self.addCleanup(socket.create_connection(address).close)
         port.doRead()
-        self.assertEqual(len(accepted), SLICE)
+        self.assertEqual(len(accepted), LIMITS.accept_slice)
         port.doRead()
-        self.assertEqual(len(accepted), SLICE + 1)
+        self.assertEqual(len(accepted), LIMITS.accept_slice + 1)
 
     def test_exhausted(self) -> None:
         """Where the system is exhausted the listener rests, says so, and tries again."""
@@ -148,7 +150,7 @@ class AcceptTests(SynchronousTestCase):
     def test_ports_without_a_socket(self) -> None:
         """A port that has no socket is left alone."""
         port = object()
-        guard_accepts(port, self.clock, Log(self.clock, Limits()))
+        guard_accepts(port, self.clock, LIMITS, Log(self.clock, LIMITS))
         self.assertFalse(hasattr(port, "socket"))
 
     def test_guarded_once(self) -> None:

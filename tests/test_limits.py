@@ -34,6 +34,7 @@ DEFAULTS = {
     "max_connections": None,
     "max_publish_rate": 0,
     "max_age": 0,
+    "accept_slice": 16,
     "listen_backlog": 1024,
     "channel_name": 256,
     "join_size": 256 * KIB,
@@ -64,6 +65,7 @@ OPTIONS = {
 
 # The smallest value of each bound where that is not 1.
 LEAST = {
+    "control_payload": 125,
     "max_backlog": 1024,
     "stall_timeout": 0.5,
     "max_total_backlog": 1024,
@@ -120,6 +122,13 @@ class LimitsTests(SynchronousTestCase):
             self.assertIn(bound.unit, ("bytes", "seconds", "per second", "count"), name)
             self.assertTrue(bound.what and bound.at, name)
             self.assertTrue(bound.allows(getattr(Limits(), name)), name)
+
+    def test_what_a_standard_fixes(self) -> None:
+        """The payload of a control frame is what RFC 6455 says, and nothing else."""
+        for size in (124, 126):
+            with self.assertRaises(ConfigurationError) as caught:
+                Limits(control_payload=size)
+            self.assertIn("leave it at 125", str(caught.exception))
 
     def test_keepalive_outlasts_proxies(self) -> None:
         """Idle connections are kept longer than the 60 s for which proxies use them again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -110,12 +111,12 @@ class ServerCase(SynchronousTestCase):
         self.path = f"/{secrets.token_hex(8)}"
 
 
-class Cases(ServerCase):
+class Cases(ServerCase, ABC):
     """The cases, as a mixin: an adapter says how its client opens a websocket."""
 
+    @abstractmethod
     def connect(self, url: str, subprotocols: Sequence[str]) -> Websocket:
         """Open a websocket, offering permessage-deflate where the client is able to."""
-        raise NotImplementedError
 
     def subscribe(self, path: str = "", *, subprotocols: Sequence[str] = ()) -> Websocket:
         """A websocket on the channel of this test, or another one."""

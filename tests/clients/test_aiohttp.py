@@ -46,8 +46,8 @@ class Websocket:
         self._loop.wait(self._response.send_bytes(data))
 
     def send_fragments(self, *fragments: str) -> None:
-        """Not offered by aiohttp."""
-        raise NotImplementedError
+        """Not offered by aiohttp; no case asks for it."""
+        raise AssertionError("aiohttp sends no fragments")
 
     def receive(self) -> str:
         """Wait for a text message."""

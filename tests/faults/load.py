@@ -24,6 +24,7 @@ import struct
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -249,7 +250,7 @@ def message_at(data: bytearray, head: int) -> tuple[bytes, int]:
     return bytes(data[head : head + 2]), int(number) if number.isdigit() else -1
 
 
-class Client:
+class Client(ABC):
     """A connection that never blocks.
 
     Args:
@@ -303,12 +304,12 @@ class Client:
         if not self._outgoing:
             self.load.selector.modify(self.socket, selectors.EVENT_READ, self)
 
-    def on_connected(self) -> None:
+    def on_connected(self) -> None:  # noqa: B027  # Most have nothing more to say then.
         """The greeting is about to be sent."""
 
+    @abstractmethod
     def on_data(self, data: bytes) -> None:
         """Take what has arrived."""
-        raise NotImplementedError
 
     def on_end(self, how: str) -> None:
         """The server has ended the connection."""
@@ -348,9 +349,9 @@ class Subscriber(Client):
     def on_open(self) -> None:
         """It is subscribed."""
 
+    @abstractmethod
     def on_frames(self, data: bytes) -> None:
         """Take frames, as they come."""
-        raise NotImplementedError
 
 
 class Member(Subscriber):
