@@ -160,12 +160,16 @@ class Channel:
         if not self._owed:
             self._begin_batch()
         owed, given = self._owed, 0
+        data, count, late = self._joined, len(self._batch), self._batch_late
         self._flushing = True
         try:
             # Who leaves meanwhile, or catches up, is owed nothing any more.
             while owed and given < most:
                 subscriber, _ = owed.popitem()
-                self._give(subscriber)
+                if subscriber in late:
+                    self._give(subscriber)
+                else:
+                    self._deliver(subscriber, data, count)
                 given += 1
         finally:
             self._flushing = False
@@ -186,12 +190,10 @@ class Channel:
         self._batch, self._batch_late, self._joined = [], {}, b""
 
     def _give(self, subscriber: Subscriber) -> None:
-        data, count = self._joined, len(self._batch)
-        if self._batch_late:
-            late = self._batch_late.get(subscriber, 0)
-            if late:
-                data, count = b"".join(self._batch[late:]), count - late
+        late = self._batch_late.get(subscriber, 0)
+        count = len(self._batch) - late
         if count:
+            data = b"".join(self._batch[late:]) if late else self._joined
             self._deliver(subscriber, data, count)
 
     def _deliver(self, subscriber: Subscriber, data: bytes, count: int) -> None:

@@ -10,12 +10,15 @@ is handed to the transport a piece at a time as the transport asks for more (an 
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from pinghub.limits import Limits
 from pinghub.sweep import Sweep
+
+_TAKES_NONE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
 
 PIECE = 32 * 1024
 """How many bytes are copied into the transport at a time; the rest stays shared."""
@@ -34,9 +37,16 @@ class Transport(Protocol):
         """Stop asking."""
 
 
-DirectWrite = Callable[[bytes], int | BaseException]
-"""Write what can be written at once: the number of bytes, or an exception if the connection
-is lost (``writeSomeData`` of Twisted's socket transports)."""
+class Socket(Protocol):
+    """What is needed of a socket that does not block."""
+
+    def send(self, data: bytes, /) -> int:
+        """Send what the kernel takes: the number of bytes.
+
+        Raises:
+            BlockingIOError: it takes none now.
+            OSError: the connection is lost.
+        """
 
 
 class Owner(Protocol):
@@ -108,7 +118,7 @@ class Outbox:
 
     Args:
         transport: where the bytes go.
-        direct: writes straight to the socket; None where that must not be done, as with TLS.
+        socket: what the transport writes to; None where only the transport may, as with TLS.
         owner: told when the subscriber has to be given up.
         limits: the bounds.
         sweep: keeps the stall clock.
@@ -120,12 +130,12 @@ class Outbox:
     """
 
     __slots__ = (
-        "_direct",
         "_finished",
         "_lent",
         "_limits",
         "_owner",
         "_queue",
+        "_socket",
         "_sweep",
         "_total",
         "_transport",
@@ -137,14 +147,14 @@ class Outbox:
     def __init__(
         self,
         transport: Transport,
-        direct: DirectWrite | None,
+        socket: Socket | None,
         owner: Owner,
         limits: Limits,
         sweep: Sweep,
         total: TotalBacklog,
     ) -> None:
         self._transport = transport
-        self._direct = direct
+        self._socket = socket
         self._owner: Owner | None = owner
         self._limits = limits
         self._sweep = sweep
@@ -174,16 +184,18 @@ class Outbox:
         """
         if self._owner is None:
             return
-        if self._waiting or self._direct is None:
+        if self._waiting or self._socket is None:
             self._enqueue(data)
             return
-        sent = self._direct(data)
-        if sent == len(data):
-            return
-        if not isinstance(sent, int) or sent < 0:
-            self._part().broken()
-            return
-        self._enqueue(memoryview(data)[sent:])
+        try:
+            sent = self._socket.send(data)
+        except OSError as error:
+            if error.errno not in _TAKES_NONE:
+                self._part().broken()
+                return
+            sent = 0
+        if sent < len(data):
+            self._enqueue(memoryview(data)[sent:])
 
     def _enqueue(self, data: bytes | memoryview) -> None:
         if self._queue is None:

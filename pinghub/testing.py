@@ -14,6 +14,7 @@ parsers as on a socket. Time passes only in ``MemoryServer.run``.
 from __future__ import annotations
 
 import base64
+import errno
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -97,14 +98,29 @@ class MemoryTransport(FileDescriptor):
         """Whether the peer's kernel would take anything."""
         return self.room is None or len(self.sent) < self.room
 
-    def writeSomeData(self, data: bytes) -> int | BaseException:
+    def getHandle(self) -> MemoryTransport:
+        """The socket, which is this object as well."""
+        return self
+
+    def send(self, data: bytes) -> int:
+        """As a socket that does not block."""
         if self.broken:
-            return ConnectionLost()
+            raise BrokenPipeError(errno.EPIPE, "the peer is gone")
         size = len(data)
         if self.room is not None:
             size = min(size, max(0, self.room - len(self.sent)))
+        if data and not size:
+            raise BlockingIOError(errno.EAGAIN, "the peer's kernel takes nothing")
         self.sent += data[:size]
         return size
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        try:
+            return self.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return ConnectionLost()
 
     def startReading(self) -> None:
         self.reading = True

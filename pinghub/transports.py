@@ -11,15 +11,15 @@ from twisted.internet.interfaces import ISSLTransport
 # notice if it moved.
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 
-from pinghub.outbox import DirectWrite
+from pinghub.outbox import Socket
 
 
 def _socket_of(transport: Any) -> Any:
     """The transport that owns the socket; None if bytes must not be written to it directly.
 
     Under TLS the socket takes ciphertext only. Wrappers forward unknown attributes to what
-    they wrap, so that ``hasattr(transport, "writeSomeData")`` alone would find the socket's
-    method below TLS and send plain text.
+    they wrap, so that ``transport.getHandle()`` alone would find the socket below TLS, and
+    plain text would be sent.
     """
     while isinstance(transport, HAProxyProtocolWrapper):
         transport = transport.transport
@@ -28,18 +28,18 @@ def _socket_of(transport: Any) -> Any:
     return transport
 
 
-def direct_write(transport: Any) -> DirectWrite | None:
-    """The function that writes to the socket of a transport at once, if there may be one."""
+def direct_socket(transport: Any) -> Socket | None:
+    """The socket of a transport, if others may write to it while the transport does not."""
     owner = _socket_of(transport)
-    if owner is None or not hasattr(type(owner), "writeSomeData"):
+    if owner is None or not hasattr(type(owner), "getHandle"):
         return None
-    write: DirectWrite = owner.writeSomeData
-    return write
+    socket: Socket = owner.getHandle()
+    return socket
 
 
 def is_bare(transport: Any) -> bool:
     """Whether this is a socket's own transport, with nothing wrapped around it."""
-    return _socket_of(transport) is transport and hasattr(type(transport), "writeSomeData")
+    return _socket_of(transport) is transport and hasattr(type(transport), "getHandle")
 
 
 def has_unsent(transport: Any) -> bool:

@@ -40,7 +40,7 @@ from pinghub.logs import Log, address_text
 from pinghub.outbox import Outbox
 from pinghub.rates import Rate
 from pinghub.takeover import Head, Seat
-from pinghub.transports import direct_write, has_unsent, is_bare, shut_down_writing
+from pinghub.transports import direct_socket, has_unsent, is_bare, shut_down_writing
 
 CONNECTING = WebSocketServerProtocol.STATE_CONNECTING
 OPEN = WebSocketServerProtocol.STATE_OPEN
@@ -94,7 +94,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         manager = self.factory.manager
         self._outbox = Outbox(
             self.transport,
-            direct_write(self.transport),
+            direct_socket(self.transport),
             self,
             manager.limits,
             manager.sweep,

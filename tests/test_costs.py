@@ -43,13 +43,13 @@ class CostTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.counts: Counter[str] = Counter()
         self.discard = False
-        keep = MemoryTransport.writeSomeData
+        keep = MemoryTransport.send
 
-        def write(transport: MemoryTransport, data: bytes) -> int | BaseException:
+        def send(transport: MemoryTransport, data: bytes) -> int:
             self.counts["writes"] += 1
             return len(data) if self.discard else keep(transport, data)
 
-        self.patch(MemoryTransport, "writeSomeData", write)
+        self.patch(MemoryTransport, "send", send)
         for name in ("addWriter", "removeWriter"):
             self.patch(MemoryReactor, name, self.counted(getattr(MemoryReactor, name)))
 

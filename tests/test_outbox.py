@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.limits import Limits
@@ -26,6 +29,15 @@ class Owner:
         self.told.append("broken")
 
 
+def raising(error: OSError) -> Callable[[bytes], int]:
+    """A ``send`` that fails."""
+
+    def send(data: bytes) -> int:
+        raise error
+
+    return send
+
+
 class Line:
     """An outbox with its transport, of which a peer reads."""
 
@@ -35,7 +47,7 @@ class Line:
         self.owner = Owner()
         self.outbox = Outbox(
             self.transport,
-            self.transport.writeSomeData if direct else None,
+            self.transport if direct else None,
             self.owner,
             tests.limits,
             tests.sweep,
@@ -122,6 +134,23 @@ class DirectTests(OutboxTests):
         line.outbox.send(b"x")
         line.outbox.send(b"y")
         self.assertEqual(line.owner.told, ["broken"])
+
+    def test_a_kernel_without_memory(self) -> None:
+        """A kernel that has no buffer left now has one later, as one that would block."""
+        for error in (BlockingIOError(errno.EAGAIN, ""), OSError(errno.ENOBUFS, "")):
+            line = self.line()
+            self.patch(line.transport, "send", raising(error))
+            line.outbox.send(b"x")
+            self.assertEqual((line.outbox.size, line.owner.told), (1, []))
+
+    def test_a_connection_that_breaks_later(self) -> None:
+        """What waits is lost with the connection, and the owner learns it from the transport."""
+        line = self.line(room=1)
+        line.outbox.send(b"xyz")
+        line.transport.broken = True
+        line.read(1)
+        self.assertTrue(line.transport.disconnected)
+        self.assertEqual((line.outbox.size, line.owner.told), (0, []))
 
 
 class BacklogTests(OutboxTests):

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pinghub.testing import MemoryReactor, MemoryTransport
 from pinghub.transports import (
     bound_writes,
-    direct_write,
+    direct_socket,
     has_unsent,
     is_bare,
     shut_down_writing,
@@ -70,7 +70,7 @@ class TransportTests(SynchronousTestCase):
     def test_sockets_have_what_is_used(self) -> None:
         """Twisted's TCP and unix connections have the three methods and attributes used here."""
         for kind in (tcp.Server, unix.Server, MemoryTransport):
-            for name in ("writeSomeData", "loseWriteConnection", "bufferSize"):
+            for name in ("getHandle", "loseWriteConnection", "bufferSize"):
                 self.assertTrue(hasattr(kind, name), f"{kind.__name__}.{name}")
 
     def test_haproxy_endpoint(self) -> None:
@@ -81,23 +81,23 @@ class TransportTests(SynchronousTestCase):
         protocol = reactor.tcpServers[0][1].buildProtocol(PEER)
         self.assertIsInstance(protocol, HAProxyProtocolWrapper)
 
-    def test_direct_write(self) -> None:
+    def test_direct_socket(self) -> None:
         """Bytes may be written to a socket at once, behind the PROXY header as well."""
         for wrappings in ((), ("haproxy",), ("haproxy", "haproxy")):
-            write = direct_write(self.wrapped(*wrappings))
-            assert write is not None
-            self.assertEqual(write(b"hello"), 5)
+            direct = direct_socket(self.wrapped(*wrappings))
+            assert direct is not None
+            self.assertEqual(direct.send(b"hello"), 5)
             self.assertEqual(bytes(self.socket.sent), b"hello", wrappings)
             self.socket.sent.clear()
 
-    def test_no_direct_write_below_tls(self) -> None:
+    def test_no_direct_socket_below_tls(self) -> None:
         """Nothing is written past TLS: it would be plain text in the middle of ciphertext."""
         for name, transport in self.encrypted().items():
-            self.assertIsNone(direct_write(transport), name)
+            self.assertIsNone(direct_socket(transport), name)
 
-    def test_no_direct_write_without_a_socket(self) -> None:
-        """A transport that has no such method is written to as usual."""
-        self.assertIsNone(direct_write(StringTransport()))
+    def test_no_direct_socket_without_one(self) -> None:
+        """A transport that has no socket is written to as usual."""
+        self.assertIsNone(direct_socket(StringTransport()))
 
     def test_bare(self) -> None:
         """Only a socket's own transport is bare."""

@@ -168,15 +168,15 @@ class Fault(Exception):
 
 
 class FaultyTransport(MemoryTransport):
-    """A connection in which writing raises, once it is told to."""
+    """A connection in which sending raises, once it is told to."""
 
     faulty = False
 
-    def writeSomeData(self, data: bytes) -> int | BaseException:
-        """Write, or raise."""
+    def send(self, data: bytes) -> int:
+        """Send, or raise."""
         if self.faulty:
-            raise Fault("while writing")
-        return super().writeSomeData(data)
+            raise Fault("while sending")
+        return super().send(data)
 
 
 class Hook:
