@@ -7,19 +7,16 @@ grammar is far stricter than the RFC: whatever is unusual about a request is the
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from pinghub.limits import Limits
 
-_METHOD = b"POST "
 _BLANK = b"\r\n\r\n"
 
 # Nothing in it backtracks: a name ends at its colon, a value at its line.
-_HEAD = re.compile(
-    rb"POST (/[!-~]*+) HTTP/1\.1"
-    rb"(?:\r\n[A-Za-z0-9!#$%&'*+.^_`|~-]++:[\t -~]*+)++"
-    rb"\r\n\r\n"
-)
+_REQUEST_LINE = re.compile(rb"POST (/[!-~]*+) HTTP/1\.1")
+_FIELDS = re.compile(rb"(?:\r\n[A-Za-z0-9!#$%&'*+.^_`|~-]++:[\t -~]*+)++")
 # The header fields that decide what is to be done with a request, and what is its body.
 _DECIDING = re.compile(
     rb"\r\n(connection|content-length|expect|host|origin|transfer-encoding|upgrade)"
@@ -59,24 +56,28 @@ def plain_post(data: bytes, start: int, limits: Limits) -> PlainPost | None:
     Returns:
         The POST; None if it is not plain, which is no judgement of it.
     """
-    if not data.startswith(_METHOD, start):
+    line = _REQUEST_LINE.match(data, start)
+    if line is None:
         return None
-    blank = data.find(_BLANK, start, start + min(limits.head_line, limits.head_size))
+    blank = data.find(_BLANK, line.end(), start + min(limits.head_line, limits.head_size))
     if blank < 0:
         return None
-    head_end = blank + len(_BLANK)
-    head = _HEAD.fullmatch(data, start, head_end)
-    if head is None or data.count(b"\r\n", head.end(1), blank) > limits.head_fields:
-        return None
-    length = _body_length(_DECIDING.findall(data[head.end(1) : head_end].lower()))
-    end = head_end + length
+    length = _body_length(data[line.end() : blank], limits.head_fields)
+    body = blank + len(_BLANK)
+    end = body + length
     if length < 0 or length > limits.max_message or end > len(data):
         return None
-    return PlainPost(head[1], data[head_end:end], end)
+    return PlainPost(line[1], data[body:end], end)
 
 
-def _body_length(fields: list[tuple[bytes, bytes]]) -> int:
-    """The length of the body that the deciding fields announce; negative if not plain."""
+# A publisher sends the same header fields again and again. At most 256 times ``head_line`` is
+# kept: 2 MiB.
+@lru_cache(maxsize=256)
+def _body_length(head: bytes, most: int) -> int:
+    """The length of the body that some header fields announce; negative if not plain."""
+    if head.count(b"\r\n") > most or not _FIELDS.fullmatch(head):
+        return -1
+    fields = _DECIDING.findall(head.lower())
     values = dict(fields)
     if len(values) < len(fields):  # One of them is there twice.
         return -1

@@ -32,17 +32,27 @@ from pinghub.websocket import SubscriberFactory
 ALLOW = "GET, HEAD, OPTIONS, POST"
 SERVER = "pinghub"
 
-# In the order in which twisted.web writes the header fields of ``text_answer``.
-_PLAIN_ANSWER = (
-    b"HTTP/1.1 %d %b\r\n"
-    b"Server: pinghub\r\n"
-    b"Date: %b\r\n"
-    b"%b"
-    b"Content-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: %d\r\n"
-    b"\r\n"
-    b"%b"
-)
+
+def _plain_answer(status: HTTPStatus, field: bytes, line: str) -> bytes:
+    """An answer without a request object; the date and a ``Vary`` are to be filled in.
+
+    It has its header fields in the order in which twisted.web writes those of ``text_answer``.
+    """
+    body = line.encode() + b"\n"
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()),
+            b"Server: pinghub\r\nDate: %b\r\n%b",
+            field,
+            b"Content-Type: text/plain; charset=utf-8\r\n",
+            b"Content-Length: %d\r\n\r\n" % len(body),
+            body,
+        )
+    )
+
+
+_PLAIN_OK = _plain_answer(HTTPStatus.OK, b"Pinghub-Subscribers: %d\r\n", "OK")
+_PLAIN_FAULT = _plain_answer(InternalError.status, b"", InternalError().text)
 
 
 class PinghubResource(Resource):
@@ -76,6 +86,7 @@ class PinghubResource(Resource):
         super().__init__()
         self._manager = manager
         self._origins = origins or OriginPolicy()
+        self._vary = b"Vary: Origin\r\n" if self._origins.restricts else b""
         self._post_only = tuple(post_only)
         self._show_console = show_console
         self._log = log or Log(manager.clock, manager.limits)
@@ -113,20 +124,8 @@ class PinghubResource(Resource):
         except Exception as error:
             # Not left to ``render``, which would publish a second time.
             self._log.failure("A request failed", error)
-            return self._plain_answer(InternalError.status, b"", InternalError().text)
-        return self._plain_answer(HTTPStatus.OK, b"Pinghub-Subscribers: %d\r\n" % subscribers, "OK")
-
-    def _plain_answer(self, status: HTTPStatus, field: bytes, line: str) -> bytes:
-        vary = b"Vary: Origin\r\n" if self._origins.restricts else b""
-        body = line.encode() + b"\n"
-        return _PLAIN_ANSWER % (
-            status,
-            status.phrase.encode(),
-            _date(int(time.time())),
-            vary + field,
-            len(body),
-            body,
-        )
+            return _PLAIN_FAULT % (_date(int(time.time())), self._vary)
+        return _PLAIN_OK % (_date(int(time.time())), self._vary, subscribers)
 
     def upgrade(self, http: Any, plain: PlainHandshake) -> bool:
         """Answer a handshake without a request of twisted.web; for a resource at the root.

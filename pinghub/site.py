@@ -33,7 +33,7 @@ from pinghub.handshake import PlainHandshake, asks_for_websocket, has_body, plai
 from pinghub.logs import Log
 from pinghub.plain_posts import PlainPost, plain_post
 from pinghub.resource import SERVER, PinghubResource, refuse
-from pinghub.transports import bound_writes, shut_down_writing
+from pinghub.transports import bound_writes, is_bare, shut_down_writing, write_at_once
 
 # The longest Content-Length that is read as a number: more digits are a size that no bound
 # allows, and more than some thousands raise in Python's int().
@@ -121,6 +121,7 @@ class PinghubChannel(HTTPChannel):
         # Both are counted here, where they get an answer of their own.
         self.totalHeadersSize = self.maxHeaders = 1 << 30
         bound_writes(self.transport, self.limits.response_queue)
+        self._write = write_at_once if is_bare(self.transport) else _write_later
         super().connectionMade()
         manager.connections.requesters.add(self)
         self._watch()
@@ -212,8 +213,8 @@ class PinghubChannel(HTTPChannel):
         if answers:
             self._answered += len(answers)
             self._taken += len(answers)
-            self.transport.write(b"".join(answers))
-            self._give_way()
+            self._write(self.transport, b"".join(answers))
+            self._give_way(end < len(data))
         return data[end:]
 
     def _between_requests(self) -> bool:
@@ -287,13 +288,13 @@ class PinghubChannel(HTTPChannel):
         self._answered += 1
         self._taken += 1
         super().requestDone(request)
-        self._give_way()
+        self._give_way(bool(self._buffer))
         if not self._busyReceiving:
             self._watch()
 
-    def _give_way(self) -> None:
-        """Rest when this turn's share is taken."""
-        if self._taken >= self.limits.request_slice and not self._resting:
+    def _give_way(self, more: bool) -> None:
+        """Rest when this turn's share is taken and more has arrived."""
+        if more and self._taken >= self.limits.request_slice and not self._resting:
             self._rest()
 
     def _rest(self) -> None:
@@ -382,6 +383,10 @@ class PinghubChannel(HTTPChannel):
         self._sweep.disarm(self._too_late)
         self._sweep.disarm(self.abort)
         self.site.manager.connections.requesters.discard(self)
+
+
+def _write_later(transport: Any, data: bytes) -> None:
+    transport.write(data)
 
 
 def _answer(refusal: Refusal) -> bytes:

@@ -48,6 +48,20 @@ def has_unsent(transport: Any) -> bool:
     return bool(transport.dataBuffer or transport._tempDataBuffer)
 
 
+def write_at_once(transport: Any, data: bytes) -> None:
+    """Write to a bare transport; what the kernel takes at once needs no further turn."""
+    if not has_unsent(transport):
+        try:
+            sent = transport.getHandle().send(data)
+        except OSError:
+            # It would block, or the connection is lost: the transport knows what to do then.
+            sent = 0
+        if sent == len(data):
+            return
+        data = data[sent:]
+    transport.write(data)
+
+
 def shut_down_writing(transport: Any) -> None:
     """Tell the peer that no more bytes come, once what is buffered has been sent.
 

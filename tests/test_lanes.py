@@ -318,7 +318,8 @@ def answers(
         server.reactor.turn()
         if not transport.reading:
             received += sender.take()
-    server.run(5)
+    # Less than a refusal waits for a peer that does not read.
+    server.run(2)
     received += sender.take()
     server.run(80)
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionLost
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
@@ -16,6 +17,7 @@ from pinghub.site import PinghubSite
 from pinghub.testing import (
     TEXT,
     MemoryServer,
+    MemoryTransport,
     Peer,
     client_frame,
     http_request,
@@ -380,8 +382,11 @@ class PipelineTests(SiteTests):
         subscriber = server.subscribe("/a")
         peer = server.connect(room=100)
         # With the answer to the 16th request both begin to wait.
-        peer.deliver(http_request("POST", "/a", b"x") * 15 + http_request("GET", "/a"))
-        peer.deliver(http_request("POST", "/a", b"behind"))
+        peer.deliver(
+            http_request("POST", "/a", b"x") * 15
+            + http_request("GET", "/a")
+            + http_request("POST", "/a", b"behind")
+        )
         server.reactor.turn()
         self.assertEqual(subscriber.texts(), ["x"] * 15)
         self.assertFalse(peer.transport.reading)
@@ -459,9 +464,33 @@ class PlainPostTests(SiteTests):
         """Several that came together are answered with one write."""
         peer = self.server.connect()
         written: list[bytes] = []
-        self.patch(peer.transport, "write", written.append)
+        keep = peer.transport.send
+
+        def send(data: bytes) -> int:
+            written.append(data)
+            return keep(data)
+
+        self.patch(peer.transport, "send", send)
         peer.send(http_request("POST", "/a", b"x") * 5)
         self.assertEqual([data.count(b" 200 OK\r\n") for data in written], [5])
+
+    def test_at_once(self) -> None:
+        """The answer is sent while the request is read, not when the reactor comes to it."""
+        peer = self.server.connect()
+        peer.deliver(http_request("POST", "/a", b"x"))
+        self.assertTrue(peer.transport.sent.startswith(b"HTTP/1.1 200 OK\r\n"))
+
+    def test_through_a_wrapper(self) -> None:
+        """Where something is between the site and the socket, it writes."""
+        protocol = HAProxyWrappingFactory(self.server.site).buildProtocol(None)
+        transport = MemoryTransport(self.server.reactor)
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        proxy = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 8081\r\n"
+        protocol.dataReceived(proxy + http_request("POST", "/a", b"x"))
+        self.assertEqual(bytes(transport.sent), b"")
+        self.server.reactor.turn()
+        self.assertTrue(transport.sent.startswith(b"HTTP/1.1 200 OK\r\n"))
 
     def test_in_any_segments(self) -> None:
         """A request that came in parts, and what the parser has kept of it, is one request."""

@@ -34,6 +34,11 @@ class MemoryServerTests(SynchronousTestCase):
         """Asking for a response that is not there is an error."""
         self.assertRaises(ValueError, MemoryServer().connect().response)
 
+    def test_a_full_kernel(self) -> None:
+        """A transport whose peer does not read writes nothing, as Twisted's do."""
+        transport = MemoryTransport(MemoryReactor(), room=3)
+        self.assertEqual([transport.writeSomeData(b"hello") for _ in range(2)], [3, 0])
+
     def test_frames_in_part(self) -> None:
         """A frame of which a part has arrived is kept until the rest does."""
         server = MemoryServer()

@@ -22,6 +22,7 @@ from pinghub.transports import (
     has_unsent,
     is_bare,
     shut_down_writing,
+    write_at_once,
 )
 
 PEER = IPv4Address("TCP", "192.0.2.1", 50_000)
@@ -125,6 +126,37 @@ class TransportTests(SynchronousTestCase):
         for _ in range(3):
             connection.doWrite()
             self.assertTrue(has_unsent(connection))
+
+    def test_write_at_once(self) -> None:
+        """What the kernel takes is sent at once; the rest, and what follows, in order."""
+        transport = MemoryTransport(self.reactor, room=4)
+        transport.protocol = Protocol()
+        for data, sent in ((b"ab", b"ab"), (b"cdef", b"abcd"), (b"gh", b"abcd")):
+            write_at_once(transport, data)
+            self.assertEqual(bytes(transport.sent), sent)
+        transport.room = None
+        write_at_once(transport, b"ij")
+        self.assertEqual(bytes(transport.sent), b"abcd")
+        self.reactor.turn()
+        self.assertEqual(bytes(transport.sent), b"abcdefghij")
+
+    def test_write_at_once_when_it_would_block(self) -> None:
+        """A kernel that takes nothing gets it from the transport, later."""
+        transport = MemoryTransport(self.reactor, room=0)
+        write_at_once(transport, b"hello")
+        transport.room = None
+        self.reactor.turn()
+        self.assertEqual(bytes(transport.sent), b"hello")
+
+    def test_write_at_once_to_nobody(self) -> None:
+        """A connection that is lost ends as Twisted's do: in a turn of its own."""
+        transport = MemoryTransport(self.reactor)
+        transport.protocol = Protocol()
+        transport.broken = True
+        write_at_once(transport, b"hello")
+        self.assertFalse(transport.disconnected)
+        self.reactor.turn()
+        self.assertTrue(transport.disconnected)
 
     def test_shut_down_writing(self) -> None:
         """The peer sees the end of the stream after what was buffered; its bytes are read on."""
