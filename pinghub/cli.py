@@ -5,10 +5,12 @@ Single-dash long options, as Go programs have them, work as well as double-dash 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
+import twisted.internet
 from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
@@ -81,9 +83,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = CommandOptions()
     options.parseOptions(double_dashes(sys.argv[1:] if arguments is None else arguments))
+    run(options, the_reactor())
+
+
+def the_reactor() -> Any:
+    """The reactor of this process: if there is none yet, and the system has epoll, our own."""
+    if not hasattr(twisted.internet, "reactor"):
+        with contextlib.suppress(ImportError):
+            from pinghub.reactor import install
+
+            install()
     from twisted.internet import reactor
 
-    run(options, reactor)
+    return reactor
 
 
 def run(options: CommandOptions, reactor: Any) -> None:

@@ -8,6 +8,7 @@ import io
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -178,6 +179,19 @@ class RunTests(CommandTests):
         with contextlib.redirect_stderr(self.errors):
             run(options, self.reactor)
         self.assertEqual(self.reactor.listening_when_run, [8086])
+
+    def test_reactor(self) -> None:
+        """Our own reactor is used, unless there is one already or the system has no epoll."""
+        chosen = "from pinghub.cli import the_reactor; print(type(the_reactor()).__module__)"
+        for before, module in (
+            ("", "pinghub.reactor"),
+            ("import twisted.internet.pollreactor as other; other.install()", "pollreactor"),
+            ("import select; del select.epoll", "pollreactor"),
+        ):
+            said = subprocess.run(
+                [sys.executable, "-c", f"{before}\n{chosen}"], capture_output=True, check=True
+            )
+            self.assertTrue(said.stdout.decode().endswith(f"{module}\n"), before)
 
     def test_log_level(self) -> None:
         """The level can be chosen, on the command line and in the environment."""

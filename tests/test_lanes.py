@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from base64 import b64encode
 from unittest.mock import patch
@@ -25,6 +26,12 @@ from pinghub.testing import (
     http_request,
     upgrade_request,
 )
+
+
+def examples(usual: int) -> settings:
+    """How many examples are tried: as PINGHUB_EXAMPLES says, or as many as take a moment."""
+    return settings(max_examples=int(os.environ.get("PINGHUB_EXAMPLES", usual)), deadline=None)
+
 
 LIMITS = Limits(max_message=300, max_fragments=3, frame_slice=4, ping_interval=0)
 MASKS = st.binary(min_size=4, max_size=4)
@@ -125,7 +132,7 @@ class FrameLaneTests(SynchronousTestCase):
     @given(FRAMES.map(b"".join), CUTS)
     @example(client_frame(TEXT, b"x") * 20, [])
     @example(client_frame(TEXT, b"x") * 3 + client_frame(TEXT, b"\xff") * 3, [])
-    @settings(max_examples=1500, deadline=None)
+    @examples(1500)
     def test_frames(self, data: bytes, cuts: list[int]) -> None:
         """R11: the same messages in the same order, the same answers, or the same refusal."""
         quick = outcome(data, cuts)
@@ -136,7 +143,7 @@ class FrameLaneTests(SynchronousTestCase):
             self.assertEqual(quick, outcome(data, cuts))
 
     @given(FRAMES.map(b"".join), CUTS, KEYS)
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     def test_handshake(self, data: bytes, cuts: list[int], key: bytes) -> None:
         """R11: the same answer to a handshake, and the same after it, as from Autobahn."""
 
@@ -153,7 +160,7 @@ class FrameLaneTests(SynchronousTestCase):
             self.assertEqual(quick, answers())
 
     @given(HEADS, FRAMES.map(b"".join), st.integers(0, 3))
-    @settings(max_examples=300, deadline=None)
+    @examples(300)
     def test_head(self, head: bytes, data: bytes, state: int) -> None:
         """R11: the same answer to a head that is read at once as from twisted.web's parser."""
 
@@ -179,7 +186,7 @@ class FrameLaneTests(SynchronousTestCase):
             self.assertEqual(quick, answers())
 
     @given(FRAMES.map(b"".join), CUTS)
-    @settings(max_examples=500, deadline=None)
+    @examples(500)
     def test_segments(self, data: bytes, cuts: list[int]) -> None:
         """R11: the same in one segment and in any number of them."""
         whole, parts = outcome(data, []), outcome(data, cuts)
@@ -340,7 +347,7 @@ class PostLaneTests(SynchronousTestCase):
     @example([PLAIN + b"\r\n", PLAIN, b"\r\n" + PLAIN], [], None, False, None)
     @example([post_of(b"/a", PLAIN, [])[: -len(PLAIN)], PLAIN], [], None, False, None)
     @example([post_of(b"/a", b"x", [b"X: y"] * count) for count in (4, 5)], [], None, False, None)
-    @settings(max_examples=1500, deadline=None)
+    @examples(1500)
     def test_requests(
         self,
         segments: list[bytes],
@@ -368,7 +375,7 @@ class PostLaneTests(SynchronousTestCase):
         self.assertEqual(other.texts(), ["hello"] * 9)
 
     @given(REQUESTS)
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     def test_the_grammar_is_strict(self, data: bytes) -> None:
         """What the lane takes is a prefix that ends with the body, whatever comes behind it."""
         post = plain_post(data, 0, HTTP_LIMITS)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from twisted.application.reactors import getReactorTypes
 from twisted.application.service import IServiceMaker, ServiceMaker
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
@@ -48,6 +49,17 @@ class PluginTests(SynchronousTestCase):
         (plugin,) = found()
         self.assertEqual(plugin.module, "pinghub.tap")
         self.assertIs(plugin.makeService, tap.makeService)
+
+    def test_reactor(self) -> None:
+        """The reactor is found by its name, once."""
+        names = [each.shortName for each in getReactorTypes()]
+        self.assertEqual(names.count("pinghub"), 1)
+        command = "from twisted.application.reactors import installReactor as i; i('pinghub')"
+        command += "; from twisted.internet import reactor; print(type(reactor).__module__)"
+        said = subprocess.run(
+            [sys.executable, "-c", command], cwd=CHECKOUT, capture_output=True, check=True
+        )
+        self.assertEqual(said.stdout, b"pinghub.reactor\n")
 
     def test_cheap(self) -> None:
         """All commands of twistd load the plugin, which loads nothing of Pinghub for them."""

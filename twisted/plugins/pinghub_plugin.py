@@ -1,5 +1,6 @@
-"""Makes ``twistd pinghub`` and ``twist pinghub`` known to Twisted."""
+"""Makes ``twistd pinghub``, ``twist pinghub`` and ``--reactor=pinghub`` known to Twisted."""
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 pinghub = ServiceMaker(
@@ -8,3 +9,5 @@ pinghub = ServiceMaker(
     "A publish/subscribe message bus for websocket clients.",
     "pinghub",
 )
+
+reactor = Reactor("pinghub", "pinghub.reactor", "epoll(7), a little faster for Pinghub.")
