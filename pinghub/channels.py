@@ -412,7 +412,8 @@ def _payload(message: str | bytes) -> bytes:
     try:
         if isinstance(message, str):
             return message.encode()
-        message.decode()
+        if not message.isascii():
+            message.decode()
     except UnicodeError:
         raise NotText from None
     return message

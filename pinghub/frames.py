@@ -140,6 +140,8 @@ def _unmasked(mask: bytes, payload: bytes) -> bytes:
 
 
 def _is_text(payload: bytes) -> bool:
+    if payload.isascii():  # as mostly, and without making a string
+        return True
     try:
         payload.decode()
     except UnicodeDecodeError:

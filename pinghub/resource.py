@@ -201,6 +201,8 @@ class PinghubResource(Resource):
         return text_answer(request, HTTPStatus.OK, "OK")
 
     def _takes_posts_only(self, channel: str) -> bool:
+        if not self._post_only:  # as mostly, and this is asked for every message
+            return False
         return any(fnmatchcase(channel, pattern) for pattern in self._post_only)
 
     def _console(self, request: Any, channel: str) -> bytes:

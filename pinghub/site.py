@@ -117,6 +117,7 @@ class PinghubChannel(HTTPChannel):
         self._fields = 0
         self._head_size = 0
         self._watched: tuple[Phase, int] | None = None
+        self._answered_at = 0
         self.MAX_LENGTH = self.limits.head_line
         # Both are counted here, where they get an answer of their own.
         self.totalHeadersSize = self.maxHeaders = 1 << 30
@@ -142,12 +143,19 @@ class PinghubChannel(HTTPChannel):
         return Phase.ANSWER if self._handlingRequest else Phase.BODY
 
     def _watch(self) -> None:
-        """Arm the deadline of the phase, once for each phase of each request."""
-        watched = (self._phase(), self._answered)
+        """Arm the deadline of the phase, once for each phase of each request.
+
+        That of an idle connection is prolonged when it comes: there may be thousands of
+        requests until then.
+        """
+        phase, answered = self._phase(), self._answered
+        if phase is Phase.NEXT:
+            self._answered_at, answered = self._sweep.turns, 0
+        watched = (phase, answered)
         if self.refused or watched == self._watched:
             return
         self._watched = watched
-        match watched[0]:
+        match phase:
             case Phase.HEAD:
                 self._sweep.arm(self._too_late, self.limits.head_timeout)
             case Phase.BODY:
@@ -158,7 +166,13 @@ class PinghubChannel(HTTPChannel):
                 self._sweep.disarm(self._too_late)
 
     def _too_late(self) -> None:
-        if self._phase() is Phase.NEXT or not (self.requests or self._buffer):
+        if self._phase() is Phase.NEXT:
+            idle = self._sweep.served_since(self._answered_at)
+            if idle < self.limits.keepalive_timeout:
+                self._sweep.arm(self._too_late, self.limits.keepalive_timeout - idle)
+            else:
+                self.go_away()
+        elif not (self.requests or self._buffer):
             self.go_away()
         else:
             self.refuse(RequestTimeout("The request did not arrive in time."))

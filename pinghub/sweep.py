@@ -39,13 +39,16 @@ class Sweep:
         on_error: told, with one line of text, of an exception that a callable raised; the
             others are called all the same.
         tick: the resolution, in seconds: a deadline is kept to within two ticks.
+
+    Attributes:
+        turns: how many ticks were served.
     """
 
     def __init__(self, clock: Clock, on_error: ErrorHandler, tick: float = 0.5) -> None:
         self._clock = clock
         self._on_error = on_error
         self._tick = tick
-        self._turn = 0
+        self.turns = 0
         self._served = 0.0
         self._last = 0.0
         self._slots: dict[int, set[Expired]] = {}
@@ -66,12 +69,16 @@ class Sweep:
             self._call = self._clock.callLater(self._tick, self._sweep)
         # Counted from the last turn, like the time that the next one will count.
         due = self._served + min(now - self._last, 2 * self._tick) + seconds
-        slot = self._turn + max(1, math.ceil(due / self._tick))
+        slot = self.turns + max(1, math.ceil(due / self._tick))
         if self._slot_of.get(expired) == slot:
             return
         self._forget(expired)
         self._slots.setdefault(slot, set()).add(expired)
         self._slot_of[expired] = slot
+
+    def served_since(self, turns: int) -> float:
+        """How many seconds were served since there were so many turns, or up to a tick more."""
+        return max(0, self.turns - turns - 1) * self._tick
 
     def is_armed(self, expired: Expired) -> bool:
         """Whether a callable waits for its deadline."""
@@ -100,8 +107,8 @@ class Sweep:
         self._call = self._clock.callLater(self._tick, self._sweep)
         while self._served >= self._tick:
             self._served -= self._tick
-            self._turn += 1
-            self._expire(self._turn)
+            self.turns += 1
+            self._expire(self.turns)
 
     def _expire(self, slot: int) -> None:
         for expired in tuple(self._slots.get(slot, ())):

@@ -165,13 +165,14 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             if left <= 0 and self.data:
                 self._rest()
                 return
-            if self.current_frame is None and not self.inside_message:
-                taken = self._take_plain_texts(left) or self._take_plain_control()
-                left -= taken
-                if taken:
-                    continue
+            if self.current_frame is None:
                 if not self.data:
                     return
+                if not self.inside_message:
+                    taken = self._take_plain_texts(left) or self._take_plain_control()
+                    left -= taken
+                    if taken:
+                        continue
             self._begin_parsing()
             if not self.processData():
                 return

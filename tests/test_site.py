@@ -245,6 +245,18 @@ class DeadlineTests(SiteTests):
         self.assertTrue(peer.transport.ended)
         self.assertEqual(peer.take(), b"")
 
+    def test_requests_keep_a_connection(self) -> None:
+        """The idle time begins anew with each answer, at whatever moment that comes."""
+        for quarters in range(300, 320):
+            peer = self.server.connect()
+            peer.send(http_request("POST", "/a", b"x"))
+            self.server.run(quarters / 4 - 10)
+            peer.send(http_request("POST", "/a", b"x"))
+            self.server.run(75)
+            self.assertFalse(peer.transport.ended, quarters)
+            self.server.run(1)
+            self.assertTrue(peer.transport.ended, quarters)
+
     def test_the_second_head_has_its_own_deadline(self) -> None:
         """The time for a head begins with its first byte, after however long a pause."""
         peer = self.server.connect()

@@ -53,6 +53,19 @@ class SweepTests(SynchronousTestCase):
                 self.assertGreaterEqual(elapsed, seconds, case)
                 self.assertLessEqual(elapsed, seconds + 1.0, case)
 
+    def test_served_since(self) -> None:
+        """What was served since a turn is counted in whole ticks, and never too much."""
+        self.sweep.arm(lambda: None, 1000)
+        for phase in range(8):
+            self.run_for(STEP)
+            start, turns = self.clock.seconds(), self.sweep.turns
+            self.assertEqual(self.sweep.served_since(turns), 0, phase)
+            self.run_for(10.0)
+            served = self.sweep.served_since(turns)
+            elapsed = self.clock.seconds() - start
+            self.assertLessEqual(served, elapsed, phase)
+            self.assertGreaterEqual(served, elapsed - 1.0, phase)
+
     def test_never_early(self) -> None:
         """A deadline of any length is not early, even when turns come late."""
         for seconds in (0.5, 0.6, 0.9, 1.0, 1.7):
