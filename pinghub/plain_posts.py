@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
-
 from pinghub.limits import Limits
 
 _BLANK = b"\r\n\r\n"
@@ -26,21 +24,7 @@ _DECIDING = re.compile(
 _LENGTH = re.compile(rb"[0-9]{1,6}[\t ]*")
 
 
-class PlainPost(NamedTuple):
-    """A complete POST.
-
-    Attributes:
-        target: the request target: a path that begins with a slash, and the query.
-        body: the body.
-        end: where the next request begins.
-    """
-
-    target: bytes
-    body: bytes
-    end: int
-
-
-def plain_post(data: bytes, start: int, limits: Limits) -> PlainPost | None:
+def plain_post(data: bytes, start: int, limits: Limits) -> tuple[bytes, bytes, int] | None:
     """Read the POST at some place of what a client sent, if it is a plain one.
 
     Plain is a POST in HTTP/1.1 for a path in ASCII, with one Host and one Content-Length, whose
@@ -54,7 +38,8 @@ def plain_post(data: bytes, start: int, limits: Limits) -> PlainPost | None:
         limits: the bounds on heads and bodies. A head has to fit into ``head_line``.
 
     Returns:
-        The POST; None if it is not plain, which is no judgement of it.
+        The request target (a path that begins with a slash, and the query), the body, and
+        where the next request begins; None if it is not plain, which is no judgement of it.
     """
     line = _REQUEST_LINE.match(data, start)
     if line is None:
@@ -67,7 +52,7 @@ def plain_post(data: bytes, start: int, limits: Limits) -> PlainPost | None:
     end = body + length
     if length < 0 or length > limits.max_message or end > len(data):
         return None
-    return PlainPost(line[1], data[body:end], end)
+    return line[1], data[body:end], end
 
 
 # A publisher sends the same header fields again and again. At most 256 times ``head_line`` is

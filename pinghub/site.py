@@ -31,7 +31,7 @@ from pinghub.errors import (
 )
 from pinghub.handshake import PlainHandshake, asks_for_websocket, has_body, plain_handshake
 from pinghub.logs import Log
-from pinghub.plain_posts import PlainPost, plain_post
+from pinghub.plain_posts import plain_post
 from pinghub.resource import SERVER, PinghubResource, refuse
 from pinghub.transports import bound_writes, is_bare, shut_down_writing, write_at_once
 
@@ -188,7 +188,8 @@ class PinghubChannel(HTTPChannel):
             if self._upgraded(data):
                 return
             data = self._take_plain_posts(data)
-        super().dataReceived(data)
+        if data or self._buffer:
+            super().dataReceived(data)
         if self.transport is not None:
             self._watch()
 
@@ -219,11 +220,14 @@ class PinghubChannel(HTTPChannel):
         end = 0
         while len(answers) < self.limits.request_slice:
             post = plain_post(data, end, self.limits)
-            answer = self.site.answer_post(post) if post else None
-            if post is None or answer is None:
+            if post is None:
+                break
+            target, body, after = post
+            answer = self.site.answer_post(target, body)
+            if answer is None:
                 break
             answers.append(answer)
-            end = post.end
+            end = after
         if answers:
             self._answered += len(answers)
             self._taken += len(answers)
@@ -454,10 +458,10 @@ class PinghubSite(Site):
         root = self._lane()
         return root is not None and root.upgrade(http, plain)
 
-    def answer_post(self, post: PlainPost) -> bytes | None:
+    def answer_post(self, target: bytes, body: bytes) -> bytes | None:
         """Answer a plain POST, if the resource at the root can; otherwise None."""
         root = self._lane()
-        return root.post(post.target, post.body) if root is not None else None
+        return root.post(target, body) if root is not None else None
 
     def _lane(self) -> PinghubResource | None:
         """The resource at the root, if it answers what is plain without a request object.

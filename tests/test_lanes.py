@@ -380,5 +380,6 @@ class PostLaneTests(SynchronousTestCase):
         """What the lane takes is a prefix that ends with the body, whatever comes behind it."""
         post = plain_post(data, 0, HTTP_LIMITS)
         if post is not None:
-            self.assertEqual(post, plain_post(data[: post.end], 0, HTTP_LIMITS))
-            self.assertTrue(data[: post.end].endswith(b"\r\n\r\n" + post.body))
+            _, body, end = post
+            self.assertEqual(post, plain_post(data[:end], 0, HTTP_LIMITS))
+            self.assertTrue(data[:end].endswith(b"\r\n\r\n" + body))
