@@ -57,7 +57,8 @@ class Log:
 
         Args:
             kind: what happened, as the text of the line; one of a fixed set.
-            peer: what it happened to; each value is quoted and cut.
+            peer: what it happened to; each value is quoted and cut. A function is called for
+                its value, if the line is written.
         """
         self._write(LogLevel.info, kind, peer)
 
@@ -71,6 +72,7 @@ class Log:
             return
         line = kind
         for key, value in peer.items():
+            value = value() if callable(value) else value
             line += f" {key}={quoted(value, self._limits.log_field)}"
         self._logger.emit(level, "{line}", line=line)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+
 from pinghub.limits import Limits
 
 _BLANK = b"\r\n\r\n"

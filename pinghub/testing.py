@@ -122,6 +122,12 @@ class MemoryTransport(FileDescriptor):
         except OSError:
             return ConnectionLost()
 
+    def shutdown(self, how: int) -> None:
+        """As a socket: the peer sees the end of the stream."""
+        if self.broken:
+            raise OSError(errno.ENOTCONN, "the peer is gone")
+        self.ended = True
+
     def startReading(self) -> None:
         self.reading = True
 

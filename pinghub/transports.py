@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
@@ -33,8 +35,8 @@ def direct_socket(transport: Any) -> Socket | None:
     owner = _socket_of(transport)
     if owner is None or not hasattr(type(owner), "getHandle"):
         return None
-    socket: Socket = owner.getHandle()
-    return socket
+    handle: Socket = owner.getHandle()
+    return handle
 
 
 def is_bare(transport: Any) -> bool:
@@ -71,10 +73,14 @@ def shut_down_writing(transport: Any) -> None:
     waits for the peer's closing alert.
     """
     owner = _socket_of(transport)
-    if owner is not None and hasattr(type(owner), "loseWriteConnection"):
+    if owner is None or not hasattr(type(owner), "loseWriteConnection"):
+        transport.loseConnection()
+    elif has_unsent(owner):
         owner.loseWriteConnection()
     else:
-        transport.loseConnection()
+        # What loseWriteConnection would do in a further turn. It may be gone already.
+        with contextlib.suppress(OSError):
+            owner.getHandle().shutdown(socket.SHUT_WR)
 
 
 def bound_writes(transport: Any, size: int) -> None:

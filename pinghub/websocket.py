@@ -77,10 +77,14 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         self._pinged = False
         self._controls: Rate | None = None
 
-    @property
-    def peer(self) -> str:
+    def address(self) -> str:
         """The address of the peer, for the log."""
         return address_text(self.transport.getPeer())
+
+    @property
+    def peer(self) -> str:
+        """The same, for Autobahn."""
+        return self.address()
 
     @property
     def maxMessagePayloadSize(self) -> int:
@@ -134,7 +138,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             sweep.arm(self._aged, limits.max_age * random.uniform(0.9, 1.0))
         if limits.max_publish_rate:
             self._publishes = Rate(manager.clock, limits.max_publish_rate)
-        self.factory.log.debug("Subscribed", channel=self.channel_name, peer=self.peer)
+        self.factory.log.debug("Subscribed", channel=self.channel_name, peer=self.address)
 
     # Receiving.
 
@@ -394,7 +398,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             self._leave(catch_up=True)
             self._outbox.send(close_frame(code, reason))
             self.factory.log.debug(
-                "Failed a connection", code=int(code), reason=reason, peer=self.peer
+                "Failed a connection", code=int(code), reason=reason, peer=self.address
             )
         self.failedByMe = True
         self.dropConnection()
@@ -446,7 +450,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
             "Evicted a subscriber",
             reason=reason.value,
             channel=self.channel_name,
-            peer=self.peer,
+            peer=self.address,
         )
         self.abort()
 
@@ -474,7 +478,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         self.state = CLOSED
         if self._parsing:
             self._connectionLost(reason)
-        self.factory.log.debug("Unsubscribed", channel=self.channel_name, peer=self.peer)
+        self.factory.log.debug("Unsubscribed", channel=self.channel_name, peer=self.address)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Nothing: the channel was left before, and this may come without ``onOpen``."""

@@ -106,6 +106,19 @@ class LogTests(SynchronousTestCase):
             ["Evicted number=0", "Evicted number=1", "Evicted number=2", "Refused"],
         )
 
+    def test_asked_when_written(self) -> None:
+        """A function is called for its value, and only for lines that are written."""
+        asked: list[int] = []
+
+        def number() -> int:
+            asked.append(len(asked))
+            return asked[-1]
+
+        for _ in range(10):
+            self.log.debug("Subscribed", number=number)
+        self.assertEqual(self.lines(), [f"Subscribed number={each}" for each in range(3)])
+        self.assertEqual(asked, [0, 1, 2])
+
     def test_left_out_lines_are_counted(self) -> None:
         """A second later a line says how many were left out, whether or not others follow."""
         for number in range(10):

@@ -171,6 +171,17 @@ class TransportTests(SynchronousTestCase):
             self.assertTrue(socket.reading)
             self.assertFalse(socket.disconnected)
 
+    def test_shut_down_at_once(self) -> None:
+        """Where nothing is buffered, no further turn is needed; nor where nobody is left."""
+        for wrappings in ((), ("haproxy",)):
+            for broken in (False, True):
+                socket = MemoryTransport(self.reactor)
+                transport = self.wrapped(*wrappings, socket=socket)
+                socket.broken = broken
+                shut_down_writing(transport)
+                self.assertEqual((socket.ended, socket.reading), (not broken, True))
+                self.assertFalse(socket.disconnected)
+
     def test_tls_is_closed(self) -> None:
         """TLS cannot be half closed, so that it is closed as a whole."""
         transport = self.wrapped("tls")
