@@ -41,6 +41,8 @@ def run(
     results = report.Results(list(servers), workloads)
     for number in range(rounds):
         for workload in workloads:
+            if workload.source:
+                continue
             for name, start in servers.items():
                 cell = measure(start, workload, seconds, quick)
                 if cell is not None:

@@ -62,7 +62,7 @@ struct channel {
 };
 
 static struct {
-    int port, channels, subscribers, connections, window, size, in_flight, pid_count;
+    int port, channels, subscribers, stalled, connections, window, size, in_flight, pid_count;
     double seconds, warmup, rate;
     const char *path, *publish;
     int pids[PIDS];
@@ -79,7 +79,11 @@ static struct {
 } on;
 
 static int poller, commands_waiting;
-static uint64_t serial, units, latencies[64 * 32];
+/* A histogram of nanoseconds with 32 steps for each power of two. */
+typedef uint64_t histogram[64 * 32];
+
+static uint64_t serial, units;
+static histogram latencies, last;   /* of all deliveries, and of each message's last one */
 static char input[KEPT + READ];
 
 static void fail(const char *format, ...)
@@ -137,15 +141,14 @@ static double server_cpu(void)
     return seconds;
 }
 
-/* A histogram with 32 steps for each power of two. */
-
-static void count_latency(uint64_t taken)
+static void count(histogram in, uint64_t taken)
 {
     int power = 63 - __builtin_clzll(taken | 32);
-    latencies[power * 32 + (int)((taken >> (power - 5)) & 31)]++;
+    in[power * 32 + (int)((taken >> (power - 5)) & 31)]++;
 }
 
-static double percentile(double part)
+/* In milliseconds. */
+static double percentile(histogram latencies, double part)
 {
     uint64_t total = 0, seen = 0;
     for (int i = 0; i < 64 * 32; i++)
@@ -493,6 +496,7 @@ static void measure(void (*step)(void))
         step();
     units = idled = 0;
     memset(latencies, 0, sizeof latencies);
+    memset(last, 0, sizeof last);
     double server = server_cpu(), own = own_cpu();
     uint64_t begun = now();
     end = begun + (uint64_t)(options.seconds * 1e9);
@@ -500,10 +504,12 @@ static void measure(void (*step)(void))
         step();
     double seconds = (double)(now() - begun) / 1e9;
     printf("{\"units\": %lu, \"seconds\": %.4f, \"server_cpu\": %.3f, \"generator_cpu\": %.3f, "
-           "\"p50\": %.4f, \"p90\": %.4f, \"p99\": %.4f, \"p999\": %.4f}\n",
+           "\"p50\": %.4f, \"p90\": %.4f, \"p99\": %.4f, \"p999\": %.4f, "
+           "\"last_p50\": %.4f}\n",
            (unsigned long)units, seconds, server_cpu() - server,
-           own_cpu() - own - (double)idled / 1e9, percentile(0.5), percentile(0.9),
-           percentile(0.99), percentile(0.999));
+           own_cpu() - own - (double)idled / 1e9, percentile(latencies, 0.5),
+           percentile(latencies, 0.9), percentile(latencies, 0.99),
+           percentile(latencies, 0.999), percentile(last, 0.5));
 }
 
 static void answer_events(void)
@@ -548,11 +554,15 @@ static void delivered(struct connection *c)
 {
     struct channel *channel = &channels[c->channel];
     unsigned place = c->received++ % RING;
+    uint64_t taken = now() - c->stamp;
     if (c->received > channel->published || channel->stamps[place] != c->stamp)
         fail("a message is missing or out of order");
-    channel->delivered += !--channel->missing[place];
     units++;
-    count_latency(now() - c->stamp);
+    count(latencies, taken);
+    if (!--channel->missing[place]) {
+        channel->delivered++;
+        count(last, taken);
+    }
 }
 
 static void post_answered(struct connection *c)
@@ -577,6 +587,30 @@ static void publish_what_is_due(void)
     turn(next > time ? (double)(next - time) / 1e9 : 0);
 }
 
+static int on_their_way;
+
+static void stall(struct connection *c)
+{
+    if (epoll_ctl(poller, EPOLL_CTL_DEL, c->fd, NULL))
+        fail("epoll_ctl: %s", strerror(errno));
+    on_their_way--;
+}
+
+/* Subscribers of the first channel that read the answer to their handshake, and nothing more. */
+static void open_stalled(void)
+{
+    struct connection *all = allocate(options.stalled);
+    int little = 4096;
+    on.opened = stall;
+    on_their_way = options.stalled;
+    for (int i = 0; i < options.stalled; i++) {
+        open_websocket(&all[i], 0);
+        setsockopt(all[i].fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    }
+    while (on_their_way)
+        turn_or_fail("handshakes");
+}
+
 static void pubsub(void)
 {
     int count = options.channels * options.subscribers, by_post = !strcmp(options.publish, "post");
@@ -588,6 +622,7 @@ static void pubsub(void)
     on.message = delivered;
     on.answered = post_answered;
     on.parsed = publish_more;
+    open_stalled();
     open_all(all, count);
     if (options.rate > 0)
         options.window = RING;
@@ -619,7 +654,7 @@ static void request_answered(struct connection *c)
 {
     units++;
     c->received++;
-    count_latency(now() - c->stamp);
+    count(latencies, now() - c->stamp);
 }
 
 static void post(void)
@@ -645,7 +680,7 @@ static void open_again(struct connection *c)
 {
     int channel = c->channel;
     units++;
-    count_latency(now() - c->stamp);
+    count(latencies, now() - c->stamp);
     disconnect(c);
     open_websocket(c, channel);
     c->stamp = now();
@@ -668,7 +703,7 @@ static int arrived_count;
 static void count_arrived(struct connection *c)
 {
     arrived_count++;
-    count_latency(now() - c->stamp);
+    count(latencies, now() - c->stamp);
 }
 
 static void count_ended(struct connection *c)
@@ -724,7 +759,7 @@ static void idle(void)
                 turn_or_fail("closing");
         }
         printf("{\"seconds\": %.3f, \"p50\": %.4f, \"p99\": %.4f}\n", (double)(now() - begun) / 1e9,
-               percentile(0.5), percentile(0.99));
+               percentile(latencies, 0.5), percentile(latencies, 0.99));
         fflush(stdout);
     }
 }
@@ -744,13 +779,14 @@ static void read_options(int count, char **arguments)
         {"subscribers", 1, NULL, 'n'}, {"connections", 1, NULL, 'k'}, {"window", 1, NULL, 'w'},
         {"size", 1, NULL, 's'},     {"in-flight", 1, NULL, 'f'}, {"seconds", 1, NULL, 't'},
         {"warmup", 1, NULL, 'm'},   {"rate", 1, NULL, 'r'},      {"publish", 1, NULL, 'b'},
-        {"pids", 1, NULL, 'i'},     {NULL, 0, NULL, 0}};
+        {"pids", 1, NULL, 'i'},     {"stalled", 1, NULL, 'd'},   {NULL, 0, NULL, 0}};
     for (int each; (each = getopt_long(count, arguments, "", known, NULL)) != -1;) {
         switch (each) {
         case 'p': options.port = atoi(optarg); break;
         case 'u': options.path = optarg; break;
         case 'c': options.channels = atoi(optarg); break;
         case 'n': options.subscribers = atoi(optarg); break;
+        case 'd': options.stalled = atoi(optarg); break;
         case 'k': options.connections = atoi(optarg); break;
         case 'w': options.window = atoi(optarg); break;
         case 's': options.size = atoi(optarg); break;

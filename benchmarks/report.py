@@ -68,14 +68,17 @@ class Results:
         """Add one measurement."""
         self._cells.setdefault((workload.name, server), []).append(cell)
 
+    def _of(self, workload: Workload, server: str) -> list[Cell]:
+        return self._cells.get((workload.source or workload.name, server), [])
+
     def figures(self, workload: Workload, server: str, figure: str) -> list[float]:
         """One figure from all rounds that found it."""
-        cells = self._cells.get((workload.name, server), [])
+        cells = self._of(workload, server)
         return [cell[figure] for cell in cells if isinstance(cell, dict)]
 
     def names(self, workload: Workload, server: str) -> list[str]:
         """All figures that were found."""
-        cells = self._cells.get((workload.name, server), [])
+        cells = self._of(workload, server)
         return [name for cell in cells[:1] if isinstance(cell, dict) for name in cell]
 
     def median(self, workload: Workload, server: str, figure: str) -> float | None:
@@ -84,7 +87,7 @@ class Results:
         return statistics.median(figures) if figures else None
 
     def _entry(self, workload: Workload, server: str) -> str:
-        cells = self._cells.get((workload.name, server), [])
+        cells = self._of(workload, server)
         figures = self.figures(workload, server, workload.figure)
         if not figures:
             return "failed" if cells else "-"
@@ -102,7 +105,7 @@ class Results:
         parts = [
             cell["generator_cpu"] / cell["seconds"]
             for name in self.servers
-            for cell in self._cells.get((workload.name, name), [])
+            for cell in self._of(workload, name)
             if isinstance(cell, dict) and "generator_cpu" in cell
         ]
         return f"{max(parts):.0%}" if parts else "-"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 BUILT = Path(__file__).parent / "built"
@@ -74,6 +75,7 @@ class Server:
         path: what every channel's path begins with.
         takes_post: whether it can be published to by POST.
         has_channels: whether it knows more than one channel.
+        part: the only command of the generator that it is measured with, if there is one.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Server:
     path: str = "/bench-"
     takes_post: bool = True
     has_channels: bool = True
+    part: str = ""
 
     def pids(self) -> list[int]:
         """Its process, and those that it has started."""
@@ -157,9 +160,7 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 @contextlib.contextmanager
-def _started(
-    name: str, command: list[str], port: int, takes_post: bool = True, has_channels: bool = True
-) -> Iterator[Server]:
+def _started(name: str, command: list[str], port: int, **known: Any) -> Iterator[Server]:
     """A server, pinned to the first core, until the end of the block."""
     with pinned(cores()[0]):
         process = subprocess.Popen(
@@ -167,7 +168,7 @@ def _started(
         )
     try:
         _wait_until_it_listens(process, port)
-        yield Server(name, port, process.pid, takes_post=takes_post, has_channels=has_channels)
+        yield Server(name, port, process.pid, **known)
     finally:
         process.terminate()
         try:
@@ -190,6 +191,13 @@ def plain_autobahn() -> contextlib.AbstractContextManager[Server]:
     port = _free_port()
     command = [sys.executable, "-m", "benchmarks.plain_autobahn", str(port)]
     return _started("Autobahn loop", command, port)
+
+
+def embedded() -> contextlib.AbstractContextManager[Server]:
+    """Pinghub in a Site of twisted.web; its websockets are those of ``pinghub``."""
+    port = _free_port()
+    command = [sys.executable, "-m", "benchmarks.embedded", str(port)]
+    return _started("embedded", command, port, path="/live/bench-", part="post")
 
 
 def plain_websockets() -> contextlib.AbstractContextManager[Server]:
@@ -255,6 +263,7 @@ def known() -> dict[str, Start]:
         found["websockets"] = plain_websockets
     found["Autobahn loop"] = plain_autobahn
     found["C send loop"] = floor
+    found["embedded"] = embedded
     return found
 
 

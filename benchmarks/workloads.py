@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.servers import BUILT, Server, cores, descriptor_limit, pinned
@@ -34,10 +34,11 @@ class Workload:
         command: of the generator.
         arguments: of that command.
         unit: what the figure counts.
-        figure: which of all figures goes into the table; more is better unless it is ``kib``
-            or a percentile (``p99``, in milliseconds).
+        figure: which of all figures goes into the table; more is better unless it is memory
+            (``kib``, ``mib_grown``) or a latency in milliseconds (``p99``, ``last_p50``).
         many_channels: whether the server has to know more than one channel.
         quick: whether it is part of the short run.
+        source: the workload whose measurement has the figure, if it is not its own.
     """
 
     name: str
@@ -47,10 +48,13 @@ class Workload:
     figure: str = "per_cpu_second"
     many_channels: bool = False
     quick: bool = True
+    source: str = ""
 
     def suits(self, server: Server) -> bool:
         """Whether the server can do it at all."""
         if self.many_channels and not server.has_channels:
+            return False
+        if server.part and server.part != self.command:
             return False
         return server.takes_post or self.command != "post"
 
@@ -65,7 +69,10 @@ class Workload:
         arguments = self.arguments
         if not server.takes_post:
             arguments = {**arguments, "publish": "websocket"}
-        return _run(server, seconds, self.command, arguments)
+        before = server.resident_kib()
+        figures = _run(server, seconds, self.command, arguments)
+        figures["mib_grown"] = (server.resident_kib() - before) / 1024
+        return figures
 
 
 def fan_out(subscribers: int) -> Workload:
@@ -96,8 +103,34 @@ def echo(window: int) -> Workload:
     return Workload(name, "pubsub", arguments, "echoes", many_channels=True)
 
 
-LATENCY = Workload(
-    "latency, 10 messages/s to 1000", "pubsub", {"subscribers": 1000, "rate": 10}, "ms, p99", "p99"
+def steady(name: str, unit: str, figure: str, **arguments: int) -> Workload:
+    """So many messages per second, whatever the server does."""
+    return Workload(name, "pubsub", {**arguments}, unit, figure, quick="stalled" not in arguments)
+
+
+def also(of: Workload, name: str, unit: str, figure: str) -> Workload:
+    """Another figure of the same measurement, in a row of its own."""
+    return replace(of, name=name, unit=unit, figure=figure, source=of.name)
+
+
+LATENCY = steady("10 messages/s to 1000", "ms, p99", "p99", subscribers=1000, rate=10)
+BUSY = {"rate": 1000, "size": 1024}
+MANY = steady("1 KiB 1000 times/s to 1000", "deliveries/s", "per_second", subscribers=1000, **BUSY)
+# What a stalled reader does not take fills the kernel's buffers first.
+FILLED = 6
+ALONE = steady("1 KiB 1000 times/s to 100", "ms, p99", "p99", subscribers=100, **BUSY)
+STALLED = steady(
+    ALONE.name + " and a stalled one", "ms, p99", "p99",
+    subscribers=100, stalled=1, warmup=FILLED, **BUSY,
+)  # fmt: skip
+STEADY = (
+    LATENCY,
+    also(LATENCY, LATENCY.name + ": the last one", "ms, p50", "last_p50"),
+    MANY,
+    also(MANY, MANY.name + ": latency", "ms, p99", "p99"),
+    ALONE,
+    STALLED,
+    also(STALLED, STALLED.name + ": memory", "MiB more", "mib_grown"),
 )
 MEMORY = Workload("memory of an idle subscriber", "idle", {}, "KiB", "kib")
 SIZES = (1, 10, 100, 1000)
@@ -111,7 +144,7 @@ WORKLOADS = (
     Workload("POST, one at a time", "post", {"window": 1}, "requests"),
     Workload("POST, pipelined 16", "post", {"window": 16}, "requests"),
     Workload("handshake and close", "handshakes", {}, "connections"),
-    LATENCY,
+    *STEADY,
     MEMORY,
 )
 
@@ -124,7 +157,8 @@ def load(server: Server, command: str, arguments: Arguments) -> list[str]:
 
 
 def _run(server: Server, seconds: float, command: str, arguments: Arguments) -> Figures:
-    arguments = {**arguments, "seconds": str(seconds), "warmup": str(min(WARM_UP, seconds / 2))}
+    usual: Arguments = {"seconds": str(seconds), "warmup": str(min(WARM_UP, seconds / 2))}
+    arguments = {**usual, **arguments}
     with pinned(cores()[1]):
         done = subprocess.run(
             load(server, command, arguments),
@@ -137,6 +171,7 @@ def _run(server: Server, seconds: float, command: str, arguments: Arguments) -> 
         raise FailedError(done.stderr.strip() or f"status {done.returncode}")
     figures: Figures = json.loads(done.stdout)
     # Less than a tick of the kernel's clock is no measurement.
+    figures["per_second"] = figures["units"] / figures["seconds"]
     figures["per_cpu_second"] = figures["units"] / max(figures["server_cpu"], 0.01)
     return figures
 
