@@ -154,7 +154,7 @@ class FrameLaneTests(SynchronousTestCase):
             peer.send(http_request("POST", "/a", b"x") + head + data)
             server.run(21)
             posted, opened, frames = peer.response(), peer.response(), peer.frames()
-            # Autobahn's 101 waits for the end of the turn; so does a pong, and then no other follows.
+            # Autobahn's 101 waits for the end of the turn, a pong behind it, and no other follows.
             pongs = [number for number, each in enumerate(frames) if each.opcode == PONG][1:]
             frames = [each for number, each in enumerate(frames) if number not in pongs]
             return posted.status, opened, frames, other.take(), outcome(data, cuts)
