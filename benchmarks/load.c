@@ -291,14 +291,14 @@ static size_t take_response(struct connection *c, char *data, size_t size)
     size_t used = (size_t)(end - data) + 4;
     if (c->state == UPGRADING) {
         if (strncmp(data, "HTTP/1.1 101", 12))
-            fail("refused: %.200s", data);
+            fail("refused: %.*s", (int)strcspn(data, "\r"), data);
         c->state = OPEN;
         on.opened(c);
         return used;
     }
     char *length = strcasestr(data, "\r\ncontent-length:");
     if (strncmp(data, "HTTP/1.1 20", 11) || !length)
-        fail("not accepted: %.200s", data);
+        fail("not accepted: %.*s", (int)strcspn(data, "\r"), data);
     used += (size_t)atol(length + 17);
     *end = '\r';
     if (used > size)

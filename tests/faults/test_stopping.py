@@ -127,9 +127,9 @@ class RestartTests(FaultTests):
             peers = [self.subscriber(server, "/a") for _ in range(20)]
             publisher = Peer(self.unix_socket(path))
             self.assertEqual(publisher.post("/a", b"x"), (200, len(peers)))
-            server.kill()
             for peer in peers:
                 self.assertEqual(peer.frame().payload, b"x")
+            server.kill()
 
     def test_a_live_socket(self) -> None:
         """R21: a unix socket on which another one serves is left alone."""
