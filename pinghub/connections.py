@@ -41,13 +41,16 @@ class Connections:
         limit: the bound in force.
         subscribers: the websocket connections, those that are closing included.
         requesters: the connections that speak HTTP, as far as PinghubSite accepted them.
-        draining: whether the server is about to stop; then nobody is admitted.
+        leaving: whether the server was told to stop; it may serve on for a while, so that
+            balancers notice.
+        draining: whether it closes its connections; then nobody is admitted.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = descriptor_share() if limit is None else limit
         self.subscribers: set[Connection] = set()
         self.requesters: set[Requester] = set()
+        self.leaving = False
         self.draining = False
 
     def __len__(self) -> int:

@@ -25,7 +25,9 @@ about the inside of the server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -60,8 +62,8 @@ class ListenError(ConfigurationError, SystemExit):
     traceback for everything that is not a ``SystemExit``; this is both.
     """
 
-    def __init__(self, value: object, reason: str) -> None:
-        super().__init__("--addr", value, f"cannot listen: {reason}")
+    def __init__(self, value: object, reason: str, option: str = "--addr") -> None:
+        super().__init__(option, value, f"cannot listen: {reason}")
         self.code = f"pinghub: {self}"
 
 
@@ -75,7 +77,7 @@ class Refusal(PinghubError):
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -106,9 +108,17 @@ class NotFound(Refusal):
 
 
 class MethodNotAllowed(Refusal):
-    """A method that a channel does not know."""
+    """A method that is not known here.
+
+    Args:
+        allow: the methods that are, for the header Allow and for the peer.
+    """
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"These methods are known here: {allow}.")
+        self.headers = {"Allow": allow}
 
 
 class RequestTimeout(Refusal):
@@ -140,10 +150,12 @@ class UpgradeRequired(Refusal):
     """A websocket handshake in a version other than 13 (RFC 6455 section 4.4)."""
 
     status = HTTPStatus.UPGRADE_REQUIRED
-    headers: ClassVar[dict[str, str]] = {
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-    }
+    headers = MappingProxyType(
+        {
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+        }
+    )
 
 
 class HeadTooLarge(Refusal):
@@ -168,4 +180,4 @@ class Unavailable(Refusal):
     """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+    headers = MappingProxyType({"Retry-After": "5"})

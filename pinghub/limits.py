@@ -253,6 +253,15 @@ class Limits:
     log_queue: int = _bound(
         4096, "log lines that wait to be written", "count", "left out, and counted"
     )
+    stop_delay: float = _bound(
+        0.0,
+        "stopping: time to serve on, while `/readyz` says 503 to balancers",
+        "seconds",
+        "stop listening, then drain",
+        option="stop-delay",
+        least=0.001,
+        off=True,
+    )
     drain: float = _bound(
         5.0, "stopping: time to close all connections", "seconds", "abort", option="drain", least=0
     )

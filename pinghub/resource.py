@@ -166,7 +166,7 @@ class PinghubResource(Resource):
             return self._console(request, channel)
         if request.method == b"OPTIONS":
             return _options(request, self._origins.restricts and origin_allowed)
-        raise MethodNotAllowed(f"A channel knows these methods: {ALLOW}.")
+        raise MethodNotAllowed(ALLOW)
 
     def _check_cors(self, request: Any) -> bool:
         """Whether the origin is allowed; tells the browser if it is (Fetch standard, CORS)."""
@@ -241,8 +241,6 @@ def refuse(request: Any, refusal: Refusal) -> bytes:
     """Answer a refusal: its status, its headers, and its one line of text."""
     for name, value in refusal.headers.items():
         request.setHeader(name, value)
-    if isinstance(refusal, MethodNotAllowed):
-        request.setHeader("Allow", ALLOW)
     return text_answer(request, refusal.status, refusal.text)
 
 

@@ -116,6 +116,68 @@ def drain(manager: ChannelManager) -> Deferred[None]:
     return Drain(manager).start()
 
 
+class Listeners:
+    """Some addresses, and the ports that listen on them.
+
+    Args:
+        reactor: the reactor.
+        manager: the channels, which bring the bounds and the clock.
+        log: where to log.
+        option: the option that the addresses come from, for errors.
+        addresses: where to listen, in any of the forms of ``-addr``.
+
+    Raises:
+        ConfigurationError: an address has none of the accepted forms, or its certificate
+            cannot be read.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        manager: ChannelManager,
+        log: Log,
+        option: str,
+        addresses: Sequence[str],
+    ) -> None:
+        self._manager = manager
+        self._log = log
+        self._option = option
+        backlog = manager.limits.listen_backlog
+        self._endpoints = [(addr, *_endpoint(reactor, option, addr, backlog)) for addr in addresses]
+        self._ports: list[IListeningPort] = []
+
+    def __str__(self) -> str:
+        """Where it listens, with the real port numbers."""
+        return ", ".join(self.addresses)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The same, one by one."""
+        return [_address_text(port.getHost()) for port in self._ports]
+
+    def listen(self, site: IProtocolFactory) -> None:
+        """Listen on all addresses.
+
+        Raises:
+            ListenError: one is taken or not allowed. Nothing listens then.
+        """
+        for addr, endpoint, path in self._endpoints:
+            try:
+                if path is not None:
+                    clear_stale_socket(path)
+                port = _listen(endpoint, site)
+            except (OSError, OverflowError, CannotListenError) as error:
+                self.close()
+                raise ListenError(addr, _reason(error), self._option) from None
+            guard_accepts(port, self._manager.clock, self._manager.limits, self._log)
+            self._ports.append(port)
+
+    def close(self) -> Deferred[Any]:
+        """Stop to listen; the result fires when it is done."""
+        ports, self._ports = self._ports, []
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
+
+
 class PinghubService(Service):
     """Listens while it runs, and drains when it stops.
 
@@ -126,6 +188,8 @@ class PinghubService(Service):
         reactor: the reactor.
         origins: the origin rule, for the line that is logged at the start.
         log: where to log.
+        admin_addresses: where operators and balancers find the private endpoint.
+        admin_site: the protocol factory for that.
         handle_signals: whether to take over SIGTERM, SIGINT and SIGHUP of the process once
             the reactor runs.
 
@@ -145,6 +209,8 @@ class PinghubService(Service):
         *,
         origins: str = "any",
         log: Log | None = None,
+        admin_addresses: Sequence[str] = (),
+        admin_site: IProtocolFactory | None = None,
         handle_signals: bool = False,
     ) -> None:
         self._manager = manager
@@ -152,10 +218,10 @@ class PinghubService(Service):
         self._reactor = reactor
         self._origins = origins
         self._log = log or Log(manager.clock, manager.limits)
-        self._endpoints = [
-            (addr, *_endpoint(reactor, addr, manager.limits.listen_backlog)) for addr in addresses
-        ]
-        self._ports: list[IListeningPort] = []
+        self._public = Listeners(reactor, manager, self._log, "--addr", addresses)
+        self._admin = Listeners(reactor, manager, self._log, "--admin", admin_addresses)
+        self._admin_site = admin_site
+        self._delay: Deferred[None] | None = None
         self._drain: Drain | None = None
         self._signals = (
             Signals(reactor, hurry=self.hurry, note=self._log.info) if handle_signals else None
@@ -165,7 +231,7 @@ class PinghubService(Service):
     @property
     def addresses(self) -> list[str]:
         """Where it listens, with the real port numbers."""
-        return [_address_text(port.getHost()) for port in self._ports]
+        return self._public.addresses
 
     def privilegedStartService(self) -> None:
         """Listen while the process may still use low ports.
@@ -174,16 +240,14 @@ class PinghubService(Service):
             ListenError: an address is taken or not allowed. Nothing listens then.
         """
         self._started = True
-        for addr, endpoint, path in self._endpoints:
+        # Who is told that the server is ready has to find it listening.
+        self._public.listen(self._site)
+        if self._admin_site is not None:
             try:
-                if path is not None:
-                    clear_stale_socket(path)
-                port = _listen(endpoint, self._site)
-            except (OSError, OverflowError, CannotListenError) as error:
-                self._close_ports()
-                raise ListenError(addr, _reason(error)) from None
-            guard_accepts(port, self._manager.clock, self._manager.limits, self._log)
-            self._ports.append(port)
+                self._admin.listen(self._admin_site)
+            except ListenError:
+                self._public.close()
+                raise
 
     def startService(self) -> None:
         """Listen, unless ``privilegedStartService`` did, and say where."""
@@ -196,38 +260,69 @@ class PinghubService(Service):
         self._reactor.callWhenRunning(self._announce)
 
     def _announce(self) -> None:
-        where = ", ".join(self.addresses)
-        self._log.plain(f"Listening on {where}; allowed origins: {self._origins}")
+        if self._admin.addresses:
+            self._log.plain(f"Private endpoint on {self._admin}")
+        self._log.plain(f"Listening on {self._public}; allowed origins: {self._origins}")
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, then drain; the result fires when all connections are closed."""
+        """Tell balancers, stop listening, then drain.
+
+        The result fires when all connections are closed.
+        """
         super().stopService()
         self._started = False
+        self._manager.connections.leaving = True
         draining = self._drain = Drain(self._manager)
+        stopped = self._serve_on()
         # Listeners close in the next turn of the reactor; who is told to reconnect before
         # that would be accepted once more.
-        stopped = self._close_ports()
+        stopped.addCallback(lambda _: self._public.close())
         stopped.addCallback(lambda _: draining.start())
+        stopped.addCallback(lambda _: self._admin.close())
         return stopped.addCallback(self._stopped)
 
     def hurry(self) -> None:
-        """End a drain at once."""
+        """Serve no longer, and end the drain at once."""
         if self._drain is not None:
             self._drain.hurry()
+        self._end_delay()
 
-    def _close_ports(self) -> Deferred[Any]:
-        ports, self._ports = self._ports, []
-        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
+    def _serve_on(self) -> Deferred[Any]:
+        """Wait for ``Limits.stop_delay``, or until somebody is in a hurry."""
+        delay: Deferred[None] = Deferred()
+        seconds = self._manager.limits.stop_delay
+        if not seconds:
+            delay.callback(None)
+            return delay
+        self._delay = delay
+        call = self._manager.clock.callLater(seconds, self._end_delay)
+
+        def over(_: object) -> None:
+            if call.active():
+                call.cancel()
+
+        return delay.addCallback(over)
+
+    def _end_delay(self) -> None:
+        delay, self._delay = self._delay, None
+        if delay is not None:
+            delay.callback(None)
 
     def _stopped(self, _: object) -> None:
         if self._signals is not None:
             self._signals.stop()
-        self._manager.connections.draining = False
+        connections = self._manager.connections
+        connections.leaving = connections.draining = False
         self._log.plain("Stopped")
 
 
-def _endpoint(reactor: Any, addr: str, backlog: int) -> tuple[IStreamServerEndpoint, str | None]:
-    description = endpoint_description(addr, backlog)
+def _endpoint(
+    reactor: Any, option: str, addr: str, backlog: int
+) -> tuple[IStreamServerEndpoint, str | None]:
+    try:
+        description = endpoint_description(addr, backlog)
+    except ConfigurationError as error:
+        raise ConfigurationError(option, error.value, error.accepted) from None
     try:
         return serverFromString(reactor, description), unix_path(description)
     except Exception as error:
@@ -238,7 +333,7 @@ def _endpoint(reactor: Any, addr: str, backlog: int) -> tuple[IStreamServerEndpo
             reason = ACCEPTED
         elif addr.startswith("systemd:") and isinstance(error, LookupError):
             reason = "systemd handed over no such socket"
-        raise ConfigurationError("--addr", addr, reason) from error
+        raise ConfigurationError(option, addr, reason) from error
 
 
 def _listen(endpoint: IStreamServerEndpoint, site: IProtocolFactory) -> IListeningPort:

@@ -6,6 +6,7 @@ Options end here: whatever lies below gets arguments.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from pinghub import __version__
+from pinghub.admin import AdminResource
 from pinghub.channels import ChannelManager
 from pinghub.collector import tune_collector
 from pinghub.connections import raise_descriptor_limit
@@ -27,7 +29,10 @@ from pinghub.service import PinghubService
 from pinghub.site import PinghubSite
 
 DEFAULT_ADDR = ":8081"
-_REPEATABLE = ("addr", "origin", "post-only")
+_REPEATABLE = ("addr", "origin", "post-only", "admin")
+# Addresses that name no interface mean all of them.
+_EVERYWHERE = re.compile(r":.*|(?:haproxy:)?(?:tcp6?|ssl):(?!.*interface=).*", re.DOTALL)
+_PRIVATE = "name a private address, such as 127.0.0.1:9090 or the path of a unix socket"
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
 
@@ -81,6 +86,10 @@ class Options(UsageOptions):
         """Take no websocket messages on channels like /news/* (repeatable; none)."""
         self._given["post-only"].append(value)
 
+    def opt_admin(self, value: str) -> None:
+        """Answer /healthz and /readyz on a private address like 127.0.0.1:9090 (none)."""
+        self._given["admin"].append(value)
+
     def opt_h(self) -> None:
         """Display this help and exit."""
         self.opt_help()
@@ -113,6 +122,9 @@ class Options(UsageOptions):
         self["no-console"] = self["no-console"] or self._flag("no-console")
         self["limits"] = Limits(**dict(self._bounds()))
         self["origins"] = OriginPolicy(self["origin"])
+        for address in self["admin"]:
+            if _EVERYWHERE.fullmatch(address):
+                raise ConfigurationError("--admin", address, _PRIVATE)
         for pattern in self["post-only"]:
             if not pattern.startswith(("/", "*", "?", "[")):
                 raise ConfigurationError("--post-only", pattern, "begin the pattern with a slash")
@@ -178,6 +190,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reactor,
             origins=str(options["origins"]),
             log=log,
+            admin_addresses=options["admin"],
+            admin_site=PinghubSite(AdminResource(manager.connections), manager, log),
             handle_signals=True,
         )
     except ConfigurationError as error:

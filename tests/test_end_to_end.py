@@ -546,3 +546,36 @@ class BadInputTests(EndToEndTests):
         ):
             for option in ("--origin=x", "--frobnicate", "--addr=nonsense"):
                 self.assertTrue(self.refused(*command, option).startswith("pinghub: "))
+
+
+class AdminTests(EndToEndTests):
+    """The private endpoint, as a balancer sees it."""
+
+    def test_ready_then_leaving(self) -> None:
+        """It says 200, then 503 from the signal on, while the public address still serves."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = f"{directory}/admin"
+        server = self.server(f"--admin={path}", "--stop-delay=2s")
+        self.assertEqual([self.ask(path, "/healthz"), self.ask(path, "/readyz")], [200, 200])
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        while self.ask(path, "/readyz") == 200:
+            self.assertLess(time.monotonic() - begun, PATIENCE)
+        self.assertEqual(self.ask(path, "/healthz"), 200)
+        subscriber = self.connect(server)
+        subscriber.upgrade("/a")
+        subscriber.send(client_frame(TEXT, b"x"))
+        self.assertEqual(subscriber.frame().payload, b"x")
+        self.assertEqual(subscriber.frame().code, 1001)
+        self.assertGreater(time.monotonic() - begun, 2)
+        subscriber.send(client_frame(CLOSE, b"\x03\xe9"))
+        self.assertEqual(server.wait(PATIENCE), 0)
+
+    def ask(self, path: str, target: str) -> int:
+        """The status of an answer of the private endpoint."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(path)
+            connection.sendall(http_request("GET", target))
+            return int(connection.recv(4096).split()[1])

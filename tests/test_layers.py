@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"tap"},
     {"service"},
-    {"site"},
+    {"admin", "site"},
     {"resource"},
     {"websocket"},
     {"accepts", "takeover"},

@@ -44,6 +44,7 @@ DEFAULTS = {
     "log_queue": 4096,
     "log_field": 200,
     "log_rate": 10,
+    "stop_delay": 0,
     "drain": 5,
 }
 
@@ -60,6 +61,7 @@ OPTIONS = {
     "max-connections",
     "max-publish-rate",
     "max-age",
+    "stop-delay",
     "drain",
 }
 
@@ -78,6 +80,7 @@ LEAST = {
     "body_timeout": 0.5,
     "keepalive_timeout": 0.5,
     "max_publish_rate": 0.001,
+    "stop_delay": 0.001,
     "drain": 0,
 }
 
@@ -113,7 +116,7 @@ class LimitsTests(SynchronousTestCase):
         """The least value of each bound, what 0 turns off, and what can be left to Pinghub."""
         self.assertEqual({name: bound.least for name, bound in bounds() if bound.least != 1}, LEAST)
         off = {name for name, bound in bounds() if bound.off}
-        self.assertEqual(off, {"ping_interval", "max_publish_rate", "max_age"})
+        self.assertEqual(off, {"ping_interval", "max_publish_rate", "max_age", "stop_delay"})
         self.assertEqual([name for name, bound in bounds() if bound.auto], ["max_connections"])
 
     def test_every_bound_is_described(self) -> None:

@@ -277,7 +277,7 @@ class UnixTests(SynchronousTestCase):
             service = self.service(form.format(path))
             service.privilegedStartService()
             self.assertEqual(service.addresses, [path])
-            service._close_ports()
+            service._public.close()
 
     def test_a_live_socket_is_an_error(self) -> None:
         """A live socket is an error, and stays."""

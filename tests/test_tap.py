@@ -25,6 +25,7 @@ from pinghub.testing import (
     CLOSE,
     TEXT,
     MemoryReactor,
+    MemoryServer,
     MemoryTransport,
     Peer,
     client_frame,
@@ -227,6 +228,15 @@ class OptionTests(SynchronousTestCase):
         for value in ("/news/*", "*", "*/news", "?news", "[/]news"):
             self.assertEqual(self.parse(f"--post-only={value}")["post-only"], [value])
 
+    def test_private_addresses(self) -> None:
+        """``--admin`` has to name an address: one that means every interface is refused."""
+        for value in (":9090", ":http", "tcp:9090", "tcp6:9090", "haproxy:tcp:9090", "ssl:9090"):
+            line = self.refused(f"--admin={value}")
+            self.assertTrue(line.startswith(f"pinghub: --admin={value}: name a private"), line)
+        self.assertEqual(self.parse()["admin"], [])
+        for value in ("127.0.0.1:9090", "/run/a", "tcp:9090:interface=10.0.0.1", "0.0.0.0:9090"):
+            self.assertEqual(self.parse(f"--admin={value}")["admin"], [value])
+
     def test_usage(self) -> None:
         """Unknown options, missing values and stray arguments are answered with one line."""
         cases = {
@@ -367,6 +377,18 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.status(request, "--origin=https://good.com"), 403)
         self.assertEqual(self.status(request, "--origin=https://evil.com"), 200)
 
+    def test_admin(self) -> None:
+        """``--admin`` listens, and answers there; without it nothing does."""
+        self.make().startService()
+        self.assertEqual([each[0] for each in self.reactor.tcpServers], [8081])
+        self.reactor.tcpServers.clear()
+        self.make("--admin=127.0.0.1:9090").startService()
+        port, site, _, interface = self.reactor.tcpServers[1]
+        self.assertEqual((port, interface), (9090, "127.0.0.1"))
+        server = MemoryServer()
+        server.site = site
+        self.assertEqual(server.request("GET", "/readyz").status, 200)
+
     def test_console(self) -> None:
         """``--no-console`` reaches the server: GET gets 404."""
         request = http_request("GET", "/a")
@@ -439,7 +461,7 @@ class ParameterTests(SynchronousTestCase):
         """There is an option for every bound that has one, and a few more."""
         options = Options({})
         names = {bound.option for bound in BOUNDS.values()}
-        names |= {"h", "addr", "origin", "post-only", "no-console", "help", "version"}
+        names |= {"h", "addr", "origin", "post-only", "admin", "no-console", "help", "version"}
         offered = {each.rstrip("=") for each in options.longOpt} | set(options.shortOpt)
         self.assertEqual(offered, names)
 
