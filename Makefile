@@ -72,6 +72,10 @@ faults: $(VENV)/test.stamp ## Measure what hostile, slow and broken peers do, in
 faults-short: $(VENV)/test.stamp ## The same in a few minutes
 	PINGHUB_FAULTS=short $(BIN)/python $(TRIAL) tests.faults
 
+.PHONY: proxies
+proxies: $(VENV)/test.stamp ## Run the tests behind real proxies; needs nginx and haproxy
+	$(BIN)/python $(TRIAL) tests.proxies
+
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
 	$(BIN)/python tests/conformance/install.py

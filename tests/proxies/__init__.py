@@ -1,0 +1,1 @@
+"""Pinghub behind real proxies, started from the very files in ``deploy``."""

@@ -1,0 +1,203 @@
+"""Proxies and servers that are gone when a test is over, and clients of a proxy."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.certificates import write_certificate
+from tests.faults.harness import PATIENCE, Peer
+from tests.running import Server
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Proxy:
+    """A proxy with a configuration from ``deploy``, as a process of its own.
+
+    Args:
+        source: the configuration file.
+        changes: the ports and paths that are replaced in it; each has to be there.
+        command: how to start it; ``{}`` stands for the file.
+        certificate: what clients trust.
+        port: where it listens.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        changes: Mapping[str, str],
+        command: list[str],
+        certificate: Path,
+        port: int,
+    ) -> None:
+        self._source = source
+        self._changes = dict(changes)
+        self._command = command
+        self.directory = certificate.parent
+        self.port = port
+        self._context = ssl.create_default_context(cafile=str(certificate))
+
+    def configure(self, **changes: str) -> str:
+        """Write the configuration; the file's path."""
+        self._changes.update(changes)
+        text = self._source.read_text()
+        for old, new in self._changes.items():
+            assert old in text, f"{self._source.name} has no {old}"
+            text = text.replace(old, new)
+        path = self.directory / self._source.name
+        path.write_text(text)
+        return str(path)
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        path = self.configure()
+        self._log = (self.directory / "proxy.log").open("wb")
+        self.process = subprocess.Popen(
+            [each.replace("{}", path) for each in self._command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
+                return
+            except ConnectionRefusedError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self._log.flush()
+                    raise AssertionError(Path(self._log.name).read_text()) from None
+                time.sleep(0.02)
+
+    def reload(self) -> None:
+        """Let it read its configuration again."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """End it, with everything that it has open."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+        self._log.close()
+
+    def connect(self) -> Peer:
+        """A connection to it, with TLS."""
+        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        return Peer(self._context.wrap_socket(plain, server_hostname="localhost"))
+
+
+class ProxyTests(SynchronousTestCase):
+    """Three servers, and a proxy in front of them."""
+
+    SERVERS = 3
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.directory.chmod(0o755)
+        self.certificate = self.directory / "pem"
+        write_certificate(self.certificate)
+        self.admin_ports = [free_port() for _ in range(self.SERVERS)]
+        self.servers = [
+            self.server(f"--admin=127.0.0.1:{port}", *self.options()) for port in self.admin_ports
+        ]
+        self.proxy = self.make_proxy()
+        self.proxy.start()
+        self.addCleanup(self.proxy.stop)
+
+    def options(self) -> list[str]:
+        """Further options of the servers."""
+        return []
+
+    def make_proxy(self) -> Proxy:
+        """The proxy to be started."""
+        raise NotImplementedError
+
+    def server(self, *options: str) -> Server:
+        """A running server."""
+        server = Server(*options)
+        server.__enter__()
+        self.addCleanup(server.kill)
+        return server
+
+    def connect(self) -> Peer:
+        """A connection to the proxy."""
+        peer = self.proxy.connect()
+        self.addCleanup(peer.close)
+        return peer
+
+    def subscribe(self, path: str) -> Peer:
+        """A subscriber, through the proxy."""
+        peer = self.connect()
+        peer.upgrade(path)
+        return peer
+
+    def read_to_the_end(self, peer: Peer) -> None:
+        """Read until a connection is closed, whether the proxy does that with an end or a reset."""
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            peer.rest()
+
+    def owners(self, path: str) -> list[Server]:
+        """The servers on which a channel has subscribers."""
+        found = []
+        for server in self.servers:
+            if server.process.returncode is None:
+                peer = Peer(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
+                _, count = peer.post(path, b"who is there?")
+                peer.close()
+                found += [server] * bool(count)
+        return found
+
+
+class NginxTests(ProxyTests):
+    """With nginx in front."""
+
+    def make_proxy(self) -> Proxy:
+        port, directory = free_port(), self.directory
+        changes = {
+            "/run/nginx.pid": f"{directory}/nginx.pid",
+            "/var/log/nginx": str(directory),
+            "/etc/ssl/certs/ws.example.com.pem": str(self.certificate),
+            "/etc/ssl/private/ws.example.com.key": str(self.certificate),
+            "listen 443": f"listen 127.0.0.1:{port}",
+            "listen [::]:443": f"listen [::1]:{port}",
+        }
+        for number, server in enumerate(self.servers, 8081):
+            changes[f"server 127.0.0.1:{number}"] = f"server 127.0.0.1:{server.port}"
+        command = ["nginx", "-p", str(directory), "-c", "{}", "-g", "daemon off;"]
+        return Proxy(DEPLOY / "nginx" / "nginx.conf", changes, command, self.certificate, port)
+
+
+class HAProxyTests(ProxyTests):
+    """With HAProxy in front."""
+
+    def make_proxy(self) -> Proxy:
+        port = free_port()
+        changes = {
+            "bind :443": f"bind 127.0.0.1:{port}",
+            "/etc/haproxy/ws.example.com.pem": str(self.certificate),
+        }
+        for number, (server, admin) in enumerate(zip(self.servers, self.admin_ports, strict=True)):
+            old = f"127.0.0.1:{8081 + number} id {number + 1} port {9081 + number}"
+            changes[old] = f"127.0.0.1:{server.port} id {number + 1} port {admin}"
+        # -db: in the foreground, as one process.
+        command = ["haproxy", "-db", "-f", "{}"]
+        return Proxy(DEPLOY / "haproxy" / "haproxy.cfg", changes, command, self.certificate, port)

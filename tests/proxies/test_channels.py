@@ -1,0 +1,93 @@
+"""Channels behind nginx and HAProxy, and what happens when the set of servers changes."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import Counter
+
+from tests.faults.harness import PATIENCE, eventually
+from tests.proxies import cases
+from tests.proxies.harness import HAProxyTests, NginxTests
+from tests.running import Server
+
+
+class NginxChannelTests(NginxTests, cases.ChannelTests):
+    """Behind nginx."""
+
+    def owner_of(self, path: str) -> Server:
+        """The only server on which a channel has subscribers."""
+        (owner,) = self.owners(path)
+        return owner
+
+    def test_taking_a_server_out(self) -> None:
+        """A reload with one server less: channels move, clients follow within the bound.
+
+        Meanwhile the publisher is told 0 subscribers where its channel has moved before them.
+        """
+        self.proxy.stop()
+        self.proxy.configure(**{"worker_shutdown_timeout 60s": "worker_shutdown_timeout 2s"})
+        self.proxy.start()
+        channels = [f"/channel/{number}" for number in range(100)]
+        before = {path: (self.subscribe(path), self.owner_of(path)) for path in channels}
+        gone = self.servers[-1]
+        line = f"server 127.0.0.1:{gone.port} max_fails=0;"
+        self.proxy.configure(**{line: ""})
+        self.proxy.reload()
+        moved = [path for path in channels if before[path][1] is gone]
+        # Ketama: what moves is what the server had, and nothing else.
+        self.assertTrue(10 < len(moved) < 60, len(moved))
+        eventually(
+            lambda: self.connect().post(moved[0], b"x") == (200, 0), PATIENCE, "the channel moves"
+        )
+        publisher = self.connect()
+        for path in moved:
+            self.assertEqual(publisher.post(path, b"x"), (200, 0), path)
+        for path in set(channels) - set(moved):
+            self.assertEqual(publisher.post(path, b"x"), (200, 1), path)
+        # The old worker closes what it still has: clients reconnect, to the new owner.
+        begun = time.monotonic()
+        for path in channels:
+            self.read_to_the_end(before[path][0])
+        self.assertLess(time.monotonic() - begun, 5)
+        for path in channels:
+            self.subscribe(path)
+            self.assertEqual(publisher.post(path, b"x"), (200, 1), path)
+
+
+class HAProxyChannelTests(HAProxyTests, cases.ChannelTests):
+    """Behind HAProxy."""
+
+    def options(self) -> list[str]:
+        return ["--stop-delay=4s", "--drain=2s"]
+
+    def test_stopping_a_server(self) -> None:
+        """A server that is told to stop: its clients are closed, and its channels are elsewhere.
+
+        No POST is refused on the way. A message may find nobody while the clients reconnect; the
+        publisher learns that from the number of subscribers. HAProxy closes the connection of a
+        publisher whose last message went to that server, once.
+        """
+        channels = [f"/channel/{number}" for number in range(60)]
+        peers = {path: self.subscribe(path) for path in channels}
+        gone = self.servers[-1]
+        moved = [path for path in channels if self.owners(path) == [gone]]
+        self.assertTrue(5 < len(moved) < 40, len(moved))
+        gone.process.terminate()
+        publisher = self.connect()
+        begun, statuses, closed = time.monotonic(), Counter[tuple[int, int]](), 0
+        while time.monotonic() - begun < 4:
+            try:
+                statuses[publisher.post(moved[0], b"x")] += 1
+            except (EOFError, ConnectionError, ssl.SSLError):
+                publisher, closed = self.connect(), closed + 1
+            time.sleep(0.01)
+        self.assertLessEqual(closed, 1)
+        self.assertEqual(set(statuses), {(200, 1), (200, 0)}, statuses)
+        self.assertEqual(gone.wait(PATIENCE), 0)
+        for path in moved:
+            self.read_to_the_end(peers[path])
+            self.subscribe(path)
+            self.assertEqual(publisher.post(path, b"x"), (200, 1), path)
+        for path in set(channels) - set(moved):
+            self.assertEqual(publisher.post(path, b"x"), (200, 1), path)
