@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import write_certificate
-from tests.faults.harness import PATIENCE, Peer
+from tests.faults.harness import PATIENCE, Peer, eventually
 from tests.running import Server
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
@@ -87,10 +87,6 @@ class Proxy:
                     self._log.flush()
                     raise AssertionError(Path(self._log.name).read_text()) from None
                 time.sleep(0.02)
-
-    def reload(self) -> None:
-        """Let it read its configuration again."""
-        self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """End it, with everything that it has open."""
@@ -170,6 +166,14 @@ class ProxyTests(SynchronousTestCase):
 class NginxTests(ProxyTests):
     """With nginx in front."""
 
+    def reload(self) -> None:
+        """Let it read its configuration again, and wait until no old worker accepts any more."""
+        pid = self.proxy.process.pid
+        old = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.assertTrue(old)
+        self.proxy.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not any(map(accepts, old)), PATIENCE, "the old workers shut down")
+
     def make_proxy(self) -> Proxy:
         port, directory = free_port(), self.directory
         changes = {
@@ -184,6 +188,14 @@ class NginxTests(ProxyTests):
             changes[f"server 127.0.0.1:{number}"] = f"server 127.0.0.1:{server.port}"
         command = ["nginx", "-p", str(directory), "-c", "{}", "-g", "daemon off;"]
         return Proxy(DEPLOY / "nginx" / "nginx.conf", changes, command, self.certificate, port)
+
+
+def accepts(worker: str) -> bool:
+    """Whether a worker of nginx accepts connections; its title says when it does not."""
+    try:
+        return b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 class HAProxyTests(ProxyTests):
