@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pinghub.channels import ChannelManager, Subscriber
+    from pinghub.draining import drain
     from pinghub.errors import PinghubError
     from pinghub.frames import CloseCode
     from pinghub.limits import Limits
     from pinghub.origins import OriginPolicy
     from pinghub.resource import PinghubResource
-    from pinghub.service import PinghubService, drain
+    from pinghub.service import PinghubService
     from pinghub.site import PinghubSite
 
 __version__ = "0.1.0"
@@ -53,7 +54,7 @@ _HOME = {
     "PinghubService": "service",
     "PinghubSite": "site",
     "Subscriber": "channels",
-    "drain": "service",
+    "drain": "draining",
 }
 
 

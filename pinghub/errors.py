@@ -60,6 +60,11 @@ class ListenError(ConfigurationError, SystemExit):
     It is a ``SystemExit`` too: raised while a service starts, it ends ``twistd`` with this one
     line and status 1. ``twistd`` removes its pid file for an ``Exception`` only, and prints a
     traceback for everything that is not a ``SystemExit``; this is both.
+
+    Args:
+        value: the address.
+        reason: why not, in a few words.
+        option: where the address was given.
     """
 
     def __init__(self, value: object, reason: str, option: str = "--addr") -> None:

@@ -1,181 +1,20 @@
-"""The running server: its listeners, and how it stops."""
+"""The running server: it listens while it runs, and drains when it stops."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections import deque
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamServerEndpoint,
-)
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
 
-from pinghub.accepts import guard_accepts
-from pinghub.addresses import ACCEPTED, clear_stale_socket, endpoint_description, unix_path
 from pinghub.channels import ChannelManager
-from pinghub.connections import Connection
-from pinghub.errors import ConfigurationError, ListenError
+from pinghub.draining import Drain
+from pinghub.errors import ListenError
+from pinghub.listeners import Listeners
 from pinghub.logs import Log
 from pinghub.signals import Signals
-
-STEP = 0.05
-"""How often a drain closes some more connections, in seconds."""
-
-SPREAD = 0.8
-"""The share of the drain time in which connections are told to close.
-
-The rest is for the last of them to answer.
-"""
-
-
-class Drain:
-    """Closes all connections of a manager, politely and in bounded time.
-
-    Requests are answered 503 from now on, what is pending is flushed, and subscribers get a
-    close frame 1001, spread over the time so that they do not all come back at once. It is
-    over when nobody is left, and after ``Limits.drain`` seconds whoever is left is aborted.
-
-    Args:
-        manager: whose connections to close.
-    """
-
-    def __init__(self, manager: ChannelManager) -> None:
-        self._connections = manager.connections
-        self._manager = manager
-        self._seconds = manager.limits.drain
-        self._left: deque[Connection] = deque()
-        self._done: Deferred[None] = Deferred()
-        self._loop = LoopingCall(self._step)
-        self._loop.clock = cast(IReactorTime, manager.clock)
-
-    def start(self) -> Deferred[None]:
-        """Begin; the result fires when all connections are closed."""
-        self._connections.draining = True
-        self._manager.flush()
-        self._left.extend(self._connections.subscribers)
-        self._start = self._last = self._manager.clock.seconds()
-        self._loop.start(STEP)
-        return self._done
-
-    def hurry(self) -> None:
-        """Abort whoever is left now, or as soon as it has begun."""
-        self._seconds = 0.0
-        if self._loop.running:
-            self._finish()
-
-    def _step(self) -> None:
-        now = self._manager.clock.seconds()
-        elapsed, step, self._last = now - self._start, now - self._last, now
-        for _ in range(self._due(elapsed, max(step, STEP))):
-            self._tell(self._left.popleft())
-        if elapsed >= self._seconds or not self._busy():
-            self._finish()
-
-    def _tell(self, connection: Connection) -> None:
-        try:
-            connection.go_away()
-        except Exception as error:
-            self._manager.report("A connection could not be closed politely", error)
-            connection.abort()
-
-    def _due(self, elapsed: float, step: float) -> int:
-        """How many to tell now: at least one, and all when their time is over."""
-        time_left = max(0.0, self._seconds * SPREAD - elapsed)
-        return math.ceil(len(self._left) * step / (time_left + step))
-
-    def _busy(self) -> bool:
-        return bool(self._connections.subscribers) or any(
-            each.busy for each in self._connections.requesters
-        )
-
-    def _finish(self) -> None:
-        self._loop.stop()
-        for connection in (*self._connections.subscribers, *self._connections.requesters):
-            connection.abort()
-        # Aborted connections are lost in the next turn of the reactor; be behind it.
-        self._manager.clock.callLater(STEP, self._done.callback, None)
-
-
-def drain(manager: ChannelManager) -> Deferred[None]:
-    """Close all connections of a manager, for sites that stop by themselves.
-
-    See ``Drain`` for what happens; the result fires when it is over.
-    """
-    return Drain(manager).start()
-
-
-class Listeners:
-    """Some addresses, and the ports that listen on them.
-
-    Args:
-        reactor: the reactor.
-        manager: the channels, which bring the bounds and the clock.
-        log: where to log.
-        option: the option that the addresses come from, for errors.
-        addresses: where to listen, in any of the forms of ``-addr``.
-
-    Raises:
-        ConfigurationError: an address has none of the accepted forms, or its certificate
-            cannot be read.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        manager: ChannelManager,
-        log: Log,
-        option: str,
-        addresses: Sequence[str],
-    ) -> None:
-        self._manager = manager
-        self._log = log
-        self._option = option
-        backlog = manager.limits.listen_backlog
-        self._endpoints = [(addr, *_endpoint(reactor, option, addr, backlog)) for addr in addresses]
-        self._ports: list[IListeningPort] = []
-
-    def __str__(self) -> str:
-        """Where it listens, with the real port numbers."""
-        return ", ".join(self.addresses)
-
-    @property
-    def addresses(self) -> list[str]:
-        """The same, one by one."""
-        return [_address_text(port.getHost()) for port in self._ports]
-
-    def listen(self, site: IProtocolFactory) -> None:
-        """Listen on all addresses.
-
-        Raises:
-            ListenError: one is taken or not allowed. Nothing listens then.
-        """
-        for addr, endpoint, path in self._endpoints:
-            try:
-                if path is not None:
-                    clear_stale_socket(path)
-                port = _listen(endpoint, site)
-            except (OSError, OverflowError, CannotListenError) as error:
-                self.close()
-                raise ListenError(addr, _reason(error), self._option) from None
-            guard_accepts(port, self._manager.clock, self._manager.limits, self._log)
-            self._ports.append(port)
-
-    def close(self) -> Deferred[Any]:
-        """Stop to listen; the result fires when it is done."""
-        ports, self._ports = self._ports, []
-        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 
 
 class PinghubService(Service):
@@ -314,54 +153,3 @@ class PinghubService(Service):
         connections = self._manager.connections
         connections.leaving = connections.draining = False
         self._log.plain("Stopped")
-
-
-def _endpoint(
-    reactor: Any, option: str, addr: str, backlog: int
-) -> tuple[IStreamServerEndpoint, str | None]:
-    try:
-        description = endpoint_description(addr, backlog)
-    except ConfigurationError as error:
-        raise ConfigurationError(option, error.value, error.accepted) from None
-    try:
-        return serverFromString(reactor, description), unix_path(description)
-    except Exception as error:
-        # The parsers of endpoint descriptions raise whatever they stumble over: ValueError,
-        # TypeError, OSError for a certificate, OpenSSL's own error for a bad one.
-        reason = _reason(error)
-        if isinstance(error, TypeError):  # A wrong argument; the text names our insides.
-            reason = ACCEPTED
-        elif addr.startswith("systemd:") and isinstance(error, LookupError):
-            reason = "systemd handed over no such socket"
-        raise ConfigurationError(option, addr, reason) from error
-
-
-def _listen(endpoint: IStreamServerEndpoint, site: IProtocolFactory) -> IListeningPort:
-    outcome: list[IListeningPort | Failure] = []
-    endpoint.listen(site).addBoth(outcome.append)
-    # All endpoints of Twisted listen before they return; one that does not cannot be used by
-    # a service that promises to listen, or fail, when it starts.
-    if not outcome:
-        raise OSError("this endpoint does not listen at once")
-    result = outcome[0]
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.socketError if isinstance(error, CannotListenError) else error
-    if isinstance(cause, OSError) and cause.strerror:
-        name = f" {cause.filename}" if cause.filename else ""
-        return f"{cause.strerror.lower()}{name}"
-    text = " ".join(str(cause).split())
-    return text or type(cause).__name__
-
-
-def _address_text(address: object) -> str:
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    name = getattr(address, "name", None)
-    return os.fsdecode(name) if name else str(address)

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"tap"},
     {"service"},
+    {"draining", "listeners"},
     {"admin", "site"},
     {"resource"},
     {"websocket"},

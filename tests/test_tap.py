@@ -230,7 +230,15 @@ class OptionTests(SynchronousTestCase):
 
     def test_private_addresses(self) -> None:
         """``--admin`` has to name an address: one that means every interface is refused."""
-        for value in (":9090", ":http", "tcp:9090", "tcp6:9090", "haproxy:tcp:9090", "ssl:9090"):
+        for value in (
+            ":9090",
+            ":http",
+            "tcp:9090",
+            "tcp6:9090",
+            "haproxy:tcp:9090",
+            "ssl:9090",
+            "tcp:1:interface=",
+        ):
             line = self.refused(f"--admin={value}")
             self.assertTrue(line.startswith(f"pinghub: --admin={value}: name a private"), line)
         self.assertEqual(self.parse()["admin"], [])
@@ -276,6 +284,7 @@ class OptionTests(SynchronousTestCase):
             "addr": ":8081",
             "origin": "any origin",
             "post-only": "none",
+            "admin": "none",
         }.items():
             part = text.partition(f"--{option}= ")[2].partition(" --")[0]
             self.assertIn(f"(repeatable; {default})", part)

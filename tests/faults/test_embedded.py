@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from pinghub import Limits
-from pinghub.service import drain
+from pinghub.draining import drain
 from pinghub.testing import (
     BINARY,
     CLOSE,
