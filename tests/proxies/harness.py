@@ -101,9 +101,11 @@ class Proxy:
 
 
 class ProxyTests(SynchronousTestCase):
-    """Three servers, and a proxy in front of them."""
+    """Three servers, and a proxy in front of them; what the proxy is, its subclasses say."""
 
     SERVERS = 3
+    SOURCE: str  # the configuration, below ``deploy``
+    COMMAND: tuple[str, ...]
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
@@ -115,7 +117,10 @@ class ProxyTests(SynchronousTestCase):
         self.servers = [
             self.server(f"--admin=127.0.0.1:{port}", *self.options()) for port in self.admin_ports
         ]
-        self.proxy = self.make_proxy()
+        self.port = free_port()
+        command = [each.replace("{directory}", str(self.directory)) for each in self.COMMAND]
+        source = DEPLOY / self.SOURCE
+        self.proxy = Proxy(source, self.changes(), command, self.certificate, self.port)
         self.proxy.start()
         self.addCleanup(self.proxy.stop)
 
@@ -123,9 +128,9 @@ class ProxyTests(SynchronousTestCase):
         """Further options of the servers."""
         return []
 
-    def make_proxy(self) -> Proxy:
-        """The proxy to be started."""
-        raise NotImplementedError
+    def changes(self) -> dict[str, str]:
+        """The ports and paths that are replaced in the configuration."""
+        return {}
 
     def server(self, *options: str) -> Server:
         """A running server."""
@@ -166,6 +171,9 @@ class ProxyTests(SynchronousTestCase):
 class NginxTests(ProxyTests):
     """With nginx in front."""
 
+    SOURCE = "nginx/nginx.conf"
+    COMMAND = ("nginx", "-p", "{directory}", "-c", "{}", "-g", "daemon off;")
+
     def reload(self) -> None:
         """Let it read its configuration again, and wait until no old worker accepts any more."""
         pid = self.proxy.process.pid
@@ -174,8 +182,8 @@ class NginxTests(ProxyTests):
         self.proxy.process.send_signal(signal.SIGHUP)
         eventually(lambda: not any(map(accepts, old)), PATIENCE, "the old workers shut down")
 
-    def make_proxy(self) -> Proxy:
-        port, directory = free_port(), self.directory
+    def changes(self) -> dict[str, str]:
+        directory, port = self.directory, self.port
         changes = {
             "/run/nginx.pid": f"{directory}/nginx.pid",
             "/var/log/nginx": str(directory),
@@ -186,8 +194,7 @@ class NginxTests(ProxyTests):
         }
         for number, server in enumerate(self.servers, 8081):
             changes[f"server 127.0.0.1:{number}"] = f"server 127.0.0.1:{server.port}"
-        command = ["nginx", "-p", str(directory), "-c", "{}", "-g", "daemon off;"]
-        return Proxy(DEPLOY / "nginx" / "nginx.conf", changes, command, self.certificate, port)
+        return changes
 
 
 def accepts(worker: str) -> bool:
@@ -201,15 +208,16 @@ def accepts(worker: str) -> bool:
 class HAProxyTests(ProxyTests):
     """With HAProxy in front."""
 
-    def make_proxy(self) -> Proxy:
-        port = free_port()
+    SOURCE = "haproxy/haproxy.cfg"
+    # -db: in the foreground, as one process.
+    COMMAND = ("haproxy", "-db", "-f", "{}")
+
+    def changes(self) -> dict[str, str]:
         changes = {
-            "bind :443": f"bind 127.0.0.1:{port}",
+            "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/haproxy/ws.example.com.pem": str(self.certificate),
         }
         for number, (server, admin) in enumerate(zip(self.servers, self.admin_ports, strict=True)):
             old = f"127.0.0.1:{8081 + number} id {number + 1} port {9081 + number}"
             changes[old] = f"127.0.0.1:{server.port} id {number + 1} port {admin}"
-        # -db: in the foreground, as one process.
-        command = ["haproxy", "-db", "-f", "{}"]
-        return Proxy(DEPLOY / "haproxy" / "haproxy.cfg", changes, command, self.certificate, port)
+        return changes
