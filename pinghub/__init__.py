@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pinghub.frames import CloseCode
     from pinghub.limits import Limits
     from pinghub.origins import OriginPolicy
+    from pinghub.proxies import TrustedProxies
     from pinghub.resource import PinghubResource
     from pinghub.service import PinghubService
     from pinghub.site import PinghubSite
@@ -40,6 +41,7 @@ __all__ = [
     "PinghubService",
     "PinghubSite",
     "Subscriber",
+    "TrustedProxies",
     "__version__",
     "drain",
 ]
@@ -54,6 +56,7 @@ _HOME = {
     "PinghubService": "service",
     "PinghubSite": "site",
     "Subscriber": "channels",
+    "TrustedProxies": "proxies",
     "drain": "draining",
 }
 

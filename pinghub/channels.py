@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from pinghub.clients import Clients
 from pinghub.connections import Connections
 from pinghub.errors import MessageTooLarge, NotText
 from pinghub.frames import text_frame
 from pinghub.limits import Limits
 from pinghub.outbox import TotalBacklog
+from pinghub.proxies import TrustedProxies
 from pinghub.sweep import Clock, ErrorHandler, Sweep
 
 
@@ -248,6 +250,7 @@ class ChannelManager:
         clock: the reactor, or a clock that a test advances.
         limits: every bound.
         on_error: told, with one line of text, of an exception that a subscriber raised.
+        proxies: whose word about a client's address is taken; nobody's when absent.
 
     Attributes:
         clock: as given.
@@ -255,6 +258,8 @@ class ChannelManager:
         join_at: how many pending bytes are handed out at once.
         stats: what happened since the start.
         connections: who is connected, and how many may be.
+        clients: how many connections each client has.
+        proxies: as given.
         sweep: the deadlines of all connections.
         backlog: the bound on what waits for all subscribers together.
     """
@@ -264,12 +269,15 @@ class ChannelManager:
         clock: Clock,
         limits: Limits | None = None,
         on_error: ErrorHandler = _log_error,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self.clock = clock
         self.limits = limits or Limits()
         self.join_at = self.limits.join_at
         self.stats = Stats()
         self.connections = Connections(self.limits.max_connections)
+        self.clients = Clients(self.limits.max_connections_per_address)
+        self.proxies = proxies or TrustedProxies()
         self.sweep = Sweep(clock, on_error)
         self.backlog = TotalBacklog(self.limits.max_total_backlog)
         self._on_error = on_error

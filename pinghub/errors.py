@@ -15,6 +15,7 @@
         ├── MessageTooLarge     413 / 1009
         ├── UriTooLong          414
         ├── UpgradeRequired     426
+        ├── TooManyConnections  429
         ├── HeadTooLarge        431
         ├── InternalError       500
         └── Unavailable         503
@@ -161,6 +162,16 @@ class UpgradeRequired(Refusal):
             "Sec-WebSocket-Version": "13",
         }
     )
+
+
+class TooManyConnections(Refusal):
+    """A client with more connections than ``Limits.max_connections_per_address``."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    headers = MappingProxyType({"Retry-After": "5"})
+
+    def __init__(self) -> None:
+        super().__init__("Too many connections from your address: close some.")
 
 
 class HeadTooLarge(Refusal):

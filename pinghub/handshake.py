@@ -47,12 +47,14 @@ class PlainHandshake(NamedTuple):
     Attributes:
         target: the request target.
         origins: the values of its Origin header lines.
+        forwarded: the values of its X-Forwarded-For header lines.
         handshake: what was read from the others.
         end: how many bytes it took.
     """
 
     target: bytes
     origins: list[bytes]
+    forwarded: list[bytes]
     handshake: Handshake
     end: int
 
@@ -86,7 +88,8 @@ def plain_handshake(data: bytes, longest: int, most: int) -> PlainHandshake | No
         handshake = read_handshake(values, b"HTTP/1.1")
     except Refusal:
         return None
-    return PlainHandshake(head[1], values(b"origin"), handshake, head.end())
+    origins, forwarded = values(b"origin"), values(b"x-forwarded-for")
+    return PlainHandshake(head[1], origins, forwarded, handshake, head.end())
 
 
 def asks_for_websocket(values: Values) -> bool:

@@ -213,6 +213,14 @@ class Limits:
         option="max-connections",
         auto="80 % of the descriptor limit",
     )
+    max_connections_per_address: int = _bound(
+        0,
+        "connections of one address (of one /64 network, in IPv6)",
+        "count",
+        "429; from twice as many on, abort",
+        option="max-connections-per-address",
+        off=True,
+    )
     max_publish_rate: float = _bound(
         0.0,
         "messages published by one websocket client per second",

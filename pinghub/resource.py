@@ -14,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pinghub import console
+from pinghub.arrivals import TOO_MANY, Arrival, count_websocket, host_of
 from pinghub.channels import ChannelManager
 from pinghub.errors import (
     ForbiddenOrigin,
@@ -21,6 +22,7 @@ from pinghub.errors import (
     MethodNotAllowed,
     NotFound,
     Refusal,
+    TooManyConnections,
     Unavailable,
 )
 from pinghub.handshake import PlainHandshake, asks_for_websocket, read_handshake
@@ -144,9 +146,10 @@ class PinghubResource(Resource):
             return False
         try:
             channel = channel_name(plain.target, limit=limits.channel_name)
+            arrival = count_websocket(http, plain.forwarded, self._manager)
         except Refusal:
             return False
-        self._websockets.upgrade(http, channel, plain.handshake)
+        self._websockets.upgrade(http, channel, plain.handshake, arrival)
         return True
 
     def _answer(self, request: Any) -> bytes | int:
@@ -160,13 +163,27 @@ class PinghubResource(Resource):
         if request.method == b"GET" and asks_for_websocket(_values(request)):
             handshake = read_handshake(_values(request), request.clientproto)
             self._check_origin(request, origin_allowed)
-            self._websockets.upgrade(request.channel, channel, handshake)
+            arrival = self._count(request)
+            self._websockets.upgrade(request.channel, channel, handshake, arrival)
             return NOT_DONE_YET
         if request.method in (b"GET", b"HEAD"):
             return self._console(request, channel)
         if request.method == b"OPTIONS":
             return _options(request, self._origins.restricts and origin_allowed)
         raise MethodNotAllowed(ALLOW)
+
+    def _count(self, request: Any) -> Arrival:
+        try:
+            return count_websocket(request.channel, _forwarded(request), self._manager)
+        except TooManyConnections:
+            self._log.info(TOO_MANY, client=lambda: self._client(request))
+            raise
+
+    def _client(self, request: Any) -> str:
+        """The address of whoever sent a request, for the log."""
+        peer = host_of(request.channel.transport)
+        client = self._manager.proxies.client(peer, _forwarded(request))
+        return str(client) if client is not None else "unix"
 
     def _check_cors(self, request: Any) -> bool:
         """Whether the origin is allowed; tells the browser if it is (Fetch standard, CORS)."""
@@ -183,7 +200,12 @@ class PinghubResource(Resource):
         if not allowed:
             origins = b", ".join(request.requestHeaders.getRawHeaders(b"origin"))
             text = quoted(origins.decode("latin-1"), self._manager.limits.log_field)
-            self._log.info("Refused an origin", origin=origins, path=request.path)
+            self._log.info(
+                "Refused an origin",
+                origin=origins,
+                path=request.path,
+                client=lambda: self._client(request),
+            )
             raise ForbiddenOrigin(f"The origin {text} is not allowed here.")
 
     def _admit(self, request: Any) -> None:
@@ -221,6 +243,11 @@ def _date(second: int) -> bytes:
 
 def _values(request: Any) -> Any:
     return lambda name: request.requestHeaders.getRawHeaders(name, [])
+
+
+def _forwarded(request: Any) -> list[bytes]:
+    found: list[bytes] = request.requestHeaders.getRawHeaders(b"x-forwarded-for", [])
+    return found
 
 
 def _options(request: Any, cors: bool) -> int:

@@ -19,7 +19,9 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
+from pinghub.arrivals import TOO_MANY, count_connection, host_of
 from pinghub.channels import ChannelManager
+from pinghub.clients import Place
 from pinghub.errors import (
     BadRequest,
     HeadTooLarge,
@@ -27,13 +29,20 @@ from pinghub.errors import (
     MessageTooLarge,
     Refusal,
     RequestTimeout,
+    TooManyConnections,
     UriTooLong,
 )
 from pinghub.handshake import PlainHandshake, asks_for_websocket, has_body, plain_handshake
 from pinghub.logs import Log
 from pinghub.plain_posts import plain_post
 from pinghub.resource import SERVER, PinghubResource, refuse
-from pinghub.transports import bound_writes, is_bare, shut_down_writing, write_at_once
+from pinghub.transports import (
+    bound_writes,
+    introducer,
+    is_bare,
+    shut_down_writing,
+    write_at_once,
+)
 
 # The longest Content-Length that is read as a number: more digits are a size that no bound
 # allows, and more than some thousands raise in Python's int().
@@ -100,8 +109,12 @@ class PinghubChannel(HTTPChannel):
     Bounded: the head in size, lines and time; the body in size and time; the idle time
     between requests; and the answers that wait for a peer that does not read: while more than
     ``Limits.response_queue`` bytes wait, neither are requests parsed nor bytes read.
+
+    Attributes:
+        place: its place among the connections of its client, if they are counted.
     """
 
+    place: Place | None = None
     site: PinghubSite
     transport: Any  # None once the websocket side has taken it over
 
@@ -118,6 +131,7 @@ class PinghubChannel(HTTPChannel):
         self._head_size = 0
         self._watched: tuple[Phase, int] | None = None
         self._answered_at = 0
+        self._introduced = True
         self.MAX_LENGTH = self.limits.head_line
         # Both are counted here, where they get an answer of their own.
         self.totalHeadersSize = self.maxHeaders = 1 << 30
@@ -126,6 +140,31 @@ class PinghubChannel(HTTPChannel):
         super().connectionMade()
         manager.connections.requesters.add(self)
         self._watch()
+        self._meet()
+
+    # Who it is.
+
+    def _meet(self) -> None:
+        """Count the connection, or wait for the PROXY header that tells whose it is."""
+        proxy = introducer(self.transport)
+        if proxy is None:
+            self._count()
+        elif self.site.manager.proxies.may_introduce(host_of(proxy)):
+            self._introduced = False
+        else:
+            self.site.log_stranger(proxy)
+            self.abort()
+
+    def _count(self) -> None:
+        """Count the connection; who has too many is told so, or not even that."""
+        self._introduced = True
+        place = self.place = self.site.count(self.transport)
+        if place is not None and place.over:
+            self.site.log_crowd(self.transport)
+            if place.far_over:
+                self.abort()
+            else:
+                self.refuse(TooManyConnections())
 
     # Deadlines.
 
@@ -181,6 +220,8 @@ class PinghubChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrived; after a refusal, discard it."""
+        if not self._introduced:
+            self._count()
         if self.refused:
             return
         if not self._busyReceiving:
@@ -401,6 +442,8 @@ class PinghubChannel(HTTPChannel):
         self._sweep.disarm(self._too_late)
         self._sweep.disarm(self.abort)
         self.site.manager.connections.requesters.discard(self)
+        if self.place is not None:
+            self.place.leave()
 
 
 def _write_later(transport: Any, data: bytes) -> None:
@@ -433,13 +476,19 @@ class PinghubSite(Site):
             the bound on bodies holds for the whole tree.
         manager: the channels, which bring the bounds and the clock.
         log: where to log; a log of its own when absent.
+        private: whether it is for operators, whose connections are not counted.
     """
 
     protocol = PinghubChannel  # type: ignore[assignment]  # Twisted declares a function here
     noisy = False
 
     def __init__(
-        self, resource: IResource, manager: ChannelManager, log: Log | None = None
+        self,
+        resource: IResource,
+        manager: ChannelManager,
+        log: Log | None = None,
+        *,
+        private: bool = False,
     ) -> None:
         super().__init__(
             resource,
@@ -452,6 +501,11 @@ class PinghubSite(Site):
         self.displayTracebacks = False
         self.manager = manager
         self._log_lines = log or Log(manager.clock, manager.limits)
+        self._private = private
+
+    def count(self, transport: Any) -> Place | None:
+        """Count a connection for its client; its place, if it is counted."""
+        return None if self._private else count_connection(transport, self.manager)
 
     def upgrade(self, http: PinghubChannel, plain: PlainHandshake) -> bool:
         """Let the resource at the root answer a plain handshake, if it can; whether it did."""
@@ -476,6 +530,14 @@ class PinghubSite(Site):
     def log_failure(self, kind: str, error: BaseException | None) -> None:
         """Log a fault of a resource."""
         self._log_lines.failure(kind, error)
+
+    def log_stranger(self, transport: Any) -> None:
+        """Log a connection that wants to say whose it is, and is not trusted to."""
+        self._log_lines.info("Refused a PROXY header: see --trust-proxy", peer=host_of(transport))
+
+    def log_crowd(self, transport: Any) -> None:
+        """Log a connection of a client that has too many."""
+        self._log_lines.info(TOO_MANY, client=host_of(transport))
 
     def startFactory(self) -> None:
         """Nothing: Site would start a clock for its access log, and there is none."""

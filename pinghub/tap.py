@@ -24,12 +24,13 @@ from pinghub.errors import ConfigurationError
 from pinghub.limits import Bound, Limits, bounds, default_text
 from pinghub.logs import Log
 from pinghub.origins import OriginPolicy
+from pinghub.proxies import TrustedProxies
 from pinghub.resource import PinghubResource
 from pinghub.service import PinghubService
 from pinghub.site import PinghubSite
 
 DEFAULT_ADDR = ":8081"
-_REPEATABLE = ("addr", "origin", "post-only", "admin")
+_REPEATABLE = ("addr", "origin", "post-only", "admin", "trust-proxy")
 # Addresses that name no interface mean all of them.
 _EVERYWHERE = re.compile(r":.*|(?:haproxy:)?(?:tcp6?|ssl):(?!.*interface=[^:]).*", re.DOTALL)
 _PRIVATE = "name a private address, such as 127.0.0.1:9090 or the path of a unix socket"
@@ -90,6 +91,10 @@ class Options(UsageOptions):
         """Answer /healthz and /readyz on a private address: 127.0.0.1:9090 (repeatable; none)."""
         self._given["admin"].append(value)
 
+    def opt_trust_proxy(self, value: str) -> None:
+        """Take a client's address from proxies like 10.0.0.0/8, or unix (repeatable; none)."""
+        self._given["trust-proxy"].append(value)
+
     def opt_h(self) -> None:
         """Display this help and exit."""
         self.opt_help()
@@ -122,6 +127,7 @@ class Options(UsageOptions):
         self["no-console"] = self["no-console"] or self._flag("no-console")
         self["limits"] = Limits(**dict(self._bounds()))
         self["origins"] = OriginPolicy(self["origin"])
+        self["proxies"] = TrustedProxies(self["trust-proxy"])
         for address in self["admin"]:
             if _EVERYWHERE.fullmatch(address):
                 raise ConfigurationError("--admin", address, _PRIVATE)
@@ -174,7 +180,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     tune_collector()
     limits: Limits = options["limits"]
     log = Log(reactor, limits)
-    manager = ChannelManager(reactor, limits, log.failure)
+    manager = ChannelManager(reactor, limits, log.failure, options["proxies"])
     resource = PinghubResource(
         manager,
         origins=options["origins"],
@@ -191,7 +197,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             origins=str(options["origins"]),
             log=log,
             admin_addresses=options["admin"],
-            admin_site=PinghubSite(AdminResource(manager.connections), manager, log),
+            admin_site=PinghubSite(AdminResource(manager.connections), manager, log, private=True),
             handle_signals=True,
         )
     except ConfigurationError as error:

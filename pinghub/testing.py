@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.task import Clock
@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from pinghub.channels import ChannelManager
 from pinghub.limits import Limits
+from pinghub.proxies import TrustedProxies
 from pinghub.resource import PinghubResource
 from pinghub.site import PinghubSite
 
@@ -81,6 +82,7 @@ class MemoryTransport(FileDescriptor):
         ended: whether the server has sent the end of its stream.
         reset: whether the server has aborted the connection.
         broken: whether the next write finds that the peer is gone.
+        peer: where the connection comes from.
     """
 
     def __init__(self, reactor: MemoryReactor, room: int | None = None) -> None:
@@ -93,6 +95,7 @@ class MemoryTransport(FileDescriptor):
         self.ended = False
         self.reset = False
         self.broken = False
+        self.peer: IPv4Address | IPv6Address | UNIXAddress = IPv4Address("TCP", "192.0.2.1", 50000)
 
     def writable(self) -> bool:
         """Whether the peer's kernel would take anything."""
@@ -156,8 +159,8 @@ class MemoryTransport(FileDescriptor):
             protocol, self.protocol = self.protocol, None
             protocol.connectionLost(reason)
 
-    def getPeer(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.1", 50000)
+    def getPeer(self) -> Any:  # unix sockets are no ITCPTransport
+        return self.peer
 
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "192.0.2.2", 8081)
@@ -303,6 +306,7 @@ class MemoryServer:
 
     Args:
         limits: every bound.
+        proxies: whose word about a client's address is taken.
         options: further arguments of the ``PinghubResource``.
 
     Attributes:
@@ -312,9 +316,11 @@ class MemoryServer:
         site: the site.
     """
 
-    def __init__(self, limits: Limits | None = None, **options: Any) -> None:
+    def __init__(
+        self, limits: Limits | None = None, proxies: TrustedProxies | None = None, **options: Any
+    ) -> None:
         self.reactor = MemoryReactor()
-        self.manager = ChannelManager(self.reactor, limits)
+        self.manager = ChannelManager(self.reactor, limits, proxies=proxies)
         self.resource = PinghubResource(self.manager, **options)
         self.site: Any = PinghubSite(self.resource, self.manager)
 
@@ -324,9 +330,19 @@ class MemoryServer:
             self.reactor.advance(TICK)
             self.reactor.turn()
 
-    def connect(self, room: int | None = None) -> Peer:
-        """Connect a peer whose kernel takes ``room`` bytes before it blocks."""
+    def connect(self, room: int | None = None, host: str | None = "192.0.2.1") -> Peer:
+        """Connect a peer.
+
+        Args:
+            room: how many bytes its kernel takes before it blocks; None for any number.
+            host: its address; None for a unix socket.
+        """
         transport = MemoryTransport(self.reactor, room)
+        if host is None:
+            transport.peer = UNIXAddress(None)
+        else:
+            kind = IPv6Address if ":" in host else IPv4Address
+            transport.peer = kind("TCP", host, 50000)
         transport.protocol = self.site.buildProtocol(transport.getPeer())
         transport.protocol.makeConnection(transport)
         return Peer(self, transport)

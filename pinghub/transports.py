@@ -12,6 +12,7 @@ from twisted.internet.interfaces import ISSLTransport
 # once it has read the PROXY header. It has no public name; tests/test_transports.py would
 # notice if it moved.
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+from twisted.protocols.policies import ProtocolWrapper
 
 from pinghub.outbox import Socket
 
@@ -42,6 +43,20 @@ def direct_socket(transport: Any) -> Socket | None:
 def is_bare(transport: Any) -> bool:
     """Whether this is a socket's own transport, with nothing wrapped around it."""
     return _socket_of(transport) is transport and hasattr(type(transport), "getHandle")
+
+
+def introducer(transport: Any) -> Any:
+    """Whoever sends the PROXY header of a connection; None if it is to have none.
+
+    Returns:
+        The transport that tells the real address of the peer, which is the proxy. The address
+        that the header names is known once it has been read: from the first bytes on.
+    """
+    introduced = False
+    while isinstance(transport, ProtocolWrapper):
+        introduced = introduced or isinstance(transport, HAProxyProtocolWrapper)
+        transport = transport.transport
+    return transport if introduced else None
 
 
 def has_unsent(transport: Any) -> bool:

@@ -23,6 +23,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
+from pinghub.arrivals import ANYBODY, Arrival
 from pinghub.autobahn_options import SettledOptions
 from pinghub.channels import ChannelManager, CloseReason
 from pinghub.frames import (
@@ -53,6 +54,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
 
     Args:
         channel: the name of the channel.
+        arrival: whose it is.
     """
 
     factory: SubscriberFactory
@@ -66,10 +68,13 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
     _resting = False
     _pong_end = 0
     _publishes: Rate | None = None
+    _arrival = ANYBODY
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, arrival: Arrival) -> None:
         # Autobahn's own is called when its parser is needed.
         self.channel_name = channel
+        if arrival is not ANYBODY:
+            self._arrival = arrival
         # What heartbeats change has its place from the beginning: an object that gets further
         # attributes later, when there are others of its class, keeps all of them in a dict.
         self.data = b""
@@ -78,8 +83,8 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         self._controls: Rate | None = None
 
     def address(self) -> str:
-        """The address of the peer, for the log."""
-        return address_text(self.transport.getPeer())
+        """The address of the client, for the log."""
+        return self._arrival.client or address_text(self.transport.getPeer())
 
     @property
     def peer(self) -> str:
@@ -474,6 +479,8 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         manager.sweep.disarm(self._close_timeout)
         manager.sweep.disarm(self._too_slow)
         manager.connections.subscribers.discard(self)
+        if self._arrival.place is not None:
+            self._arrival.place.leave()
         # Autobahn would resolve a Deferred of ours with ourselves, which is a cycle.
         self.state = CLOSED
         if self._parsing:
@@ -531,15 +538,16 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
         self.takes_posts_only = takes_posts_only
         self.log = log
 
-    def upgrade(self, http: Any, channel: str, handshake: Handshake) -> None:
+    def upgrade(self, http: Any, channel: str, handshake: Handshake, arrival: Arrival) -> None:
         """Answer 101 and subscribe, before this returns.
 
         Args:
             http: the HTTPChannel that got the request.
             channel: the name of the channel.
             handshake: what was read from the head.
+            arrival: whose it is.
         """
-        protocol = SubscriberProtocol(channel)
+        protocol = SubscriberProtocol(channel, arrival)
         protocol.factory = self
         # HTTPChannel registered itself as the transport's producer and would stay so, and
         # alive, as long as the connection lives.

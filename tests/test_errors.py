@@ -17,6 +17,7 @@ from pinghub.errors import (
     NotText,
     PinghubError,
     Refusal,
+    TooManyConnections,
     Unavailable,
     UpgradeRequired,
 )
@@ -72,6 +73,7 @@ class RefusalTests(SynchronousTestCase):
     def test_texts_of_their_own(self) -> None:
         """A refusal that brings its text says in one line what to do."""
         cases: dict[Refusal, str] = {
+            TooManyConnections(): "close some",
             NotText(): "send text",
             MessageTooLarge(65_536): "at most 65536 bytes",
             InternalError(): "try again later",
@@ -87,14 +89,16 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual((refusal.text, str(refusal)), ("Come back.", "Come back."))
 
     def test_headers(self) -> None:
-        """426 names the version that is spoken, 503 when to come back, others nothing."""
+        """426 names the version that is spoken, 429 and 503 when to come back, others nothing."""
         self.assertEqual(
             UpgradeRequired.headers, {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         )
-        self.assertEqual(list(Unavailable.headers), ["Retry-After"])
-        self.assertGreater(int(Unavailable.headers["Retry-After"]), 0)
+        come_back = (TooManyConnections, Unavailable)
+        for refusal in come_back:
+            self.assertEqual(list(refusal.headers), ["Retry-After"])
+            self.assertGreater(int(refusal.headers["Retry-After"]), 0)
         for error in defined().values():
-            if issubclass(error, Refusal) and error not in (UpgradeRequired, Unavailable):
+            if issubclass(error, Refusal) and error not in (UpgradeRequired, *come_back):
                 self.assertEqual(error.headers, {}, error)
 
 

@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"admin", "site"},
     {"resource"},
     {"websocket"},
-    {"accepts", "takeover"},
+    {"accepts", "arrivals", "takeover"},
     {
         "addresses",
         "autobahn_options",
@@ -45,8 +45,8 @@ LAYERS: list[set[str]] = [
         "transports",
     },
     {"channels"},
-    {"connections", "outbox", "rates"},
-    {"frames", "limits", "sweep"},
+    {"clients", "connections", "outbox", "rates"},
+    {"frames", "limits", "proxies", "sweep"},
     {"errors"},
     {"__init__"},  # which imports nothing until it is asked for something
 ]
@@ -57,6 +57,7 @@ ABOVE_ALL = {"testing"}
 # What embedders and tests can use without a reactor, a site or a websocket library.
 CORE = {
     "channels",
+    "clients",
     "connections",
     "errors",
     "frames",
@@ -66,6 +67,7 @@ CORE = {
     "origins",
     "outbox",
     "plain_posts",
+    "proxies",
     "rates",
     "sweep",
 }

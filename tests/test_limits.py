@@ -32,6 +32,7 @@ DEFAULTS = {
     "keepalive_timeout": 75,
     "response_queue": 64 * KIB,
     "max_connections": None,
+    "max_connections_per_address": 0,
     "max_publish_rate": 0,
     "max_age": 0,
     "accept_slice": 16,
@@ -59,6 +60,7 @@ OPTIONS = {
     "body-timeout",
     "keepalive-timeout",
     "max-connections",
+    "max-connections-per-address",
     "max-publish-rate",
     "max-age",
     "stop-delay",
@@ -116,7 +118,16 @@ class LimitsTests(SynchronousTestCase):
         """The least value of each bound, what 0 turns off, and what can be left to Pinghub."""
         self.assertEqual({name: bound.least for name, bound in bounds() if bound.least != 1}, LEAST)
         off = {name for name, bound in bounds() if bound.off}
-        self.assertEqual(off, {"ping_interval", "max_publish_rate", "max_age", "stop_delay"})
+        self.assertEqual(
+            off,
+            {
+                "ping_interval",
+                "max_connections_per_address",
+                "max_publish_rate",
+                "max_age",
+                "stop_delay",
+            },
+        )
         self.assertEqual([name for name, bound in bounds() if bound.auto], ["max_connections"])
 
     def test_every_bound_is_described(self) -> None:

@@ -17,7 +17,6 @@ from pinghub.site import PinghubSite
 from pinghub.testing import (
     TEXT,
     MemoryServer,
-    MemoryTransport,
     Peer,
     client_frame,
     http_request,
@@ -494,15 +493,13 @@ class PlainPostTests(SiteTests):
 
     def test_through_a_wrapper(self) -> None:
         """Where something is between the site and the socket, it writes."""
-        protocol = HAProxyWrappingFactory(self.server.site).buildProtocol(None)
-        transport = MemoryTransport(self.server.reactor)
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
+        self.server.site = HAProxyWrappingFactory(self.server.site)
+        peer = self.server.connect(host="127.0.0.1")
         proxy = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 8081\r\n"
-        protocol.dataReceived(proxy + http_request("POST", "/a", b"x"))
-        self.assertEqual(bytes(transport.sent), b"")
+        peer.deliver(proxy + http_request("POST", "/a", b"x"))
+        self.assertEqual(bytes(peer.transport.sent), b"")
         self.server.reactor.turn()
-        self.assertTrue(transport.sent.startswith(b"HTTP/1.1 200 OK\r\n"))
+        self.assertTrue(peer.transport.sent.startswith(b"HTTP/1.1 200 OK\r\n"))
 
     def test_in_any_segments(self) -> None:
         """A request that came in parts, and what the parser has kept of it, is one request."""

@@ -220,6 +220,17 @@ class OptionTests(SynchronousTestCase):
             ):
                 self.assertTrue(line.startswith(f"pinghub: --origin={value}: give scheme"), line)
 
+    def test_proxies(self) -> None:
+        """Proxies can be given several times; what is no network is answered with one line."""
+        proxies = self.parse("--trust-proxy=10.0.0.0/8", "--trust-proxy=unix")["proxies"]
+        self.assertTrue(proxies.trusts("10.1.2.3") and proxies.trusts(None))
+        self.assertFalse(self.parse()["proxies"])
+        for line in (
+            self.refused("--trust-proxy=example.com"),
+            self.refused(environment={"PINGHUB_TRUST_PROXY": "10.0.0.1 example.com"}),
+        ):
+            self.assertTrue(line.startswith("pinghub: --trust-proxy=example.com: give a network"))
+
     def test_patterns_are_validated(self) -> None:
         """A pattern that no channel can match is answered with one line."""
         for value in ("news", "", "news/*"):
@@ -285,6 +296,7 @@ class OptionTests(SynchronousTestCase):
             "origin": "any origin",
             "post-only": "none",
             "admin": "none",
+            "trust-proxy": "none",
         }.items():
             part = text.partition(f"--{option}= ")[2].partition(" --")[0]
             self.assertIn(f"(repeatable; {default})", part)
@@ -398,6 +410,23 @@ class ServiceTests(SynchronousTestCase):
         server.site = site
         self.assertEqual(server.request("GET", "/readyz").status, 200)
 
+    def test_addresses_of_clients(self) -> None:
+        """The bound for each address and the proxies reach the server, not its private side."""
+        service = self.make(
+            "--admin=127.0.0.1:9090", "--max-connections-per-address=1", "--trust-proxy=192.0.2.1"
+        )
+        service.startService()
+        server = MemoryServer()
+        server.site = self.reactor.tcpServers[0][1]
+        for host, statuses in (("192.0.2.1", [200, 200]), ("192.0.2.2", [200, 429])):
+            peers = [server.connect(host=host) for _ in range(2)]
+            for peer in peers:
+                peer.send(http_request("GET", "/healthz"))
+            self.assertEqual([peer.response().status for peer in peers], statuses)
+        server.site = self.reactor.tcpServers[1][1]
+        peers = [server.connect(host="192.0.2.2") for _ in range(5)]
+        self.assertFalse(any(peer.transport.ended or peer.transport.reset for peer in peers))
+
     def test_console(self) -> None:
         """``--no-console`` reaches the server: GET gets 404."""
         request = http_request("GET", "/a")
@@ -470,7 +499,8 @@ class ParameterTests(SynchronousTestCase):
         """There is an option for every bound that has one, and a few more."""
         options = Options({})
         names = {bound.option for bound in BOUNDS.values()}
-        names |= {"h", "addr", "origin", "post-only", "admin", "no-console", "help", "version"}
+        names |= {"addr", "origin", "post-only", "admin", "trust-proxy", "no-console"}
+        names |= {"h", "help", "version"}
         offered = {each.rstrip("=") for each in options.longOpt} | set(options.shortOpt)
         self.assertEqual(offered, names)
 

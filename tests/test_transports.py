@@ -20,6 +20,7 @@ from pinghub.transports import (
     bound_writes,
     direct_socket,
     has_unsent,
+    introducer,
     is_bare,
     shut_down_writing,
     write_at_once,
@@ -81,6 +82,13 @@ class TransportTests(SynchronousTestCase):
         self.successResultOf(endpoint.listen(Factory.forProtocol(Protocol)))
         protocol = reactor.tcpServers[0][1].buildProtocol(PEER)
         self.assertIsInstance(protocol, HAProxyProtocolWrapper)
+
+    def test_introducer(self) -> None:
+        """Behind a PROXY header the socket's own peer is the proxy, whatever lies between."""
+        for wrappings in (("haproxy",), ("haproxy", "tls"), ("tls", "haproxy"), ("haproxy",) * 2):
+            self.assertIs(introducer(self.wrapped(*wrappings)), self.socket, wrappings)
+        for transport in (self.wrapped(), self.wrapped("tls"), StringTransport()):
+            self.assertIsNone(introducer(transport))
 
     def test_direct_socket(self) -> None:
         """Bytes may be written to a socket at once, behind the PROXY header as well."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -43,7 +44,7 @@ def fragments(parts: Iterable[bytes]) -> bytes:
 class WebsocketTests(SynchronousTestCase):
     """A server in memory."""
 
-    def server(self, limits: Limits | None = None, **options: object) -> MemoryServer:
+    def server(self, limits: Limits | None = None, **options: Any) -> MemoryServer:
         """A server that has to be clean when the test is over."""
         server = MemoryServer(limits, **options)
         self.addCleanup(self.check_clean, server)
