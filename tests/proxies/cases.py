@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections import Counter
 
-from pinghub.testing import PING, PONG, TEXT, client_frame
-from tests.faults.harness import PATIENCE, Crowd, numbered
+from pinghub.testing import PING, PONG, TEXT, client_frame, upgrade_request
+from tests.faults.harness import PATIENCE, Crowd, eventually, numbered
 from tests.proxies.harness import ProxyTests
 
 SPELLINGS = (
@@ -17,6 +18,51 @@ SPELLINGS = (
     "/caf%C3%A9?token=1",
     "/caf%c3%a9?token=/other",
 )
+
+
+# Clients come from addresses of their own; the proxies come from 127.0.0.1, and are trusted.
+CLIENT, OTHER = "127.0.0.2", "127.0.0.3"
+MADE_UP = ("203.0.113.9", "127.0.0.1", "127.0.0.3, 127.0.0.1", "unknown", "", "203.0.113.9,,")
+
+
+class AddressTests(ProxyTests):
+    """The client's address: known, counted, and not to be made up."""
+
+    def options(self) -> list[str]:
+        return [
+            "--trust-proxy=127.0.0.1",
+            "--max-connections-per-address=2",
+            "--origin=https://ws.example.com",
+        ]
+
+    def handshake(self, address: str, **headers: str) -> int:
+        """The status that a handshake is answered with; the connection stays open."""
+        peer = self.connect(address)
+        peer.send(upgrade_request("/a", headers))
+        status, _, _ = peer.response()
+        return status
+
+    def logged(self) -> list[str]:
+        """Which clients the servers say they refused because of their origin."""
+        text = "".join(line for server in self.servers for line in server.output)
+        return re.findall(r"Refused an origin .*client='([^']*)'", text)
+
+    def test_log(self) -> None:
+        """The log has the client's address, whatever the client wrote into the field."""
+        for said in MADE_UP:
+            status = self.handshake(CLIENT, Origin="https://evil.example", X_Forwarded_For=said)
+            self.assertEqual(status, 403)
+        eventually(lambda: len(self.logged()) == len(MADE_UP), PATIENCE, "the lines")
+        self.assertEqual(self.logged(), [CLIENT] * len(MADE_UP))
+
+    def test_bound(self) -> None:
+        """Each client has as many websockets as it may, whatever it says; the proxy any number."""
+        for address in (CLIENT, OTHER):
+            statuses = [self.handshake(address, X_Forwarded_For=said) for said in MADE_UP]
+            self.assertEqual(statuses, [101] * 2 + [429] * (len(MADE_UP) - 2))
+        publisher = self.connect(CLIENT)
+        for _ in range(10):
+            self.assertEqual(publisher.post("/a", b"x"), (200, 4))
 
 
 class ChannelTests(ProxyTests):

@@ -94,9 +94,9 @@ class Proxy:
         self.process.wait(PATIENCE)
         self._log.close()
 
-    def connect(self) -> Peer:
-        """A connection to it, with TLS."""
-        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+    def connect(self, source: str = "127.0.0.1") -> Peer:
+        """A connection to it, with TLS, from some address of loopback."""
+        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE, (source, 0))
         return Peer(self._context.wrap_socket(plain, server_hostname="localhost"))
 
 
@@ -139,9 +139,9 @@ class ProxyTests(SynchronousTestCase):
         self.addCleanup(server.kill)
         return server
 
-    def connect(self) -> Peer:
+    def connect(self, source: str = "127.0.0.1") -> Peer:
         """A connection to the proxy."""
-        peer = self.proxy.connect()
+        peer = self.proxy.connect(source)
         self.addCleanup(peer.close)
         return peer
 
