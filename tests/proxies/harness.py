@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +18,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import write_certificate
 from tests.faults.harness import PATIENCE, Peer, eventually
 from tests.running import Server
+
+WHO_IS_THERE = "who is there?"
+"""What is posted to find the owner of a channel."""
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 
@@ -54,11 +57,11 @@ class Proxy:
         self._command = command
         self.directory = certificate.parent
         self.port = port
-        self._context = ssl.create_default_context(cafile=str(certificate))
+        self.context = ssl.create_default_context(cafile=str(certificate))
 
-    def configure(self, **changes: str) -> str:
-        """Write the configuration; the file's path."""
-        self._changes.update(changes)
+    def configure(self, changes: Mapping[str, str] | None = None) -> str:
+        """Write the configuration, with further replacements; the file's path."""
+        self._changes.update(changes or {})
         text = self._source.read_text()
         for old, new in self._changes.items():
             assert old in text, f"{self._source.name} has no {old}"
@@ -70,13 +73,15 @@ class Proxy:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         path = self.configure()
-        self._log = (self.directory / "proxy.log").open("wb")
+        self.log = self.directory / "proxy.log"
+        output = self.log.open("wb")
         self.process = subprocess.Popen(
             [each.replace("{}", path) for each in self._command],
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
+        output.close()
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -84,20 +89,18 @@ class Proxy:
                 return
             except ConnectionRefusedError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    self._log.flush()
-                    raise AssertionError(Path(self._log.name).read_text()) from None
+                    raise AssertionError(self.log.read_text()) from None
                 time.sleep(0.02)
 
     def stop(self) -> None:
         """End it, with everything that it has open."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
-        self._log.close()
 
     def connect(self, source: str = "127.0.0.1") -> Peer:
         """A connection to it, with TLS, from some address of loopback."""
         plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE, (source, 0))
-        return Peer(self._context.wrap_socket(plain, server_hostname="localhost"))
+        return Peer(self.context.wrap_socket(plain, server_hostname="localhost"))
 
 
 class ProxyTests(SynchronousTestCase):
@@ -113,10 +116,8 @@ class ProxyTests(SynchronousTestCase):
         self.directory.chmod(0o755)
         self.certificate = self.directory / "pem"
         write_certificate(self.certificate)
-        self.admin_ports = [free_port() for _ in range(self.SERVERS)]
-        self.servers = [
-            self.server(f"--admin=127.0.0.1:{port}", *self.options()) for port in self.admin_ports
-        ]
+        self.admin_ports: dict[Server, int] = {}
+        self.servers = [self.server() for _ in range(self.SERVERS)]
         self.port = free_port()
         command = [each.replace("{directory}", str(self.directory)) for each in self.COMMAND]
         source = DEPLOY / self.SOURCE
@@ -132,12 +133,27 @@ class ProxyTests(SynchronousTestCase):
         """The ports and paths that are replaced in the configuration."""
         return {}
 
-    def server(self, *options: str) -> Server:
-        """A running server."""
-        server = Server(*options)
+    def server(self, port: int = 0, admin_port: int = 0) -> Server:
+        """A running server, on ports of its own unless they are given."""
+        admin_port = admin_port or free_port()
+        addresses = (f"--addr=127.0.0.1:{port}", f"--admin=127.0.0.1:{admin_port}")
+        server = Server(*addresses, *self.options(), addr=False)
         server.__enter__()
         self.addCleanup(server.kill)
+        self.admin_ports[server] = admin_port
         return server
+
+    def server_lines(self, servers: Sequence[Server]) -> dict[str, str]:
+        """The replacements that put servers into the configuration."""
+        return {}
+
+    def reload(self) -> None:
+        """Let the proxy read its configuration again, and wait until it has."""
+
+    def use(self, servers: Sequence[Server]) -> None:
+        """Change the set of servers."""
+        self.proxy.configure(self.server_lines(servers))
+        self.reload()
 
     def connect(self, source: str = "127.0.0.1") -> Peer:
         """A connection to the proxy."""
@@ -162,7 +178,7 @@ class ProxyTests(SynchronousTestCase):
         for server in self.servers:
             if server.process.returncode is None:
                 peer = Peer(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
-                _, count = peer.post(path, b"who is there?")
+                _, count = peer.post(path, WHO_IS_THERE.encode())
                 peer.close()
                 found += [server] * bool(count)
         return found
@@ -175,7 +191,7 @@ class NginxTests(ProxyTests):
     COMMAND = ("nginx", "-p", "{directory}", "-c", "{}", "-g", "daemon off;")
 
     def reload(self) -> None:
-        """Let it read its configuration again, and wait until no old worker accepts any more."""
+        # Until no old worker accepts any more.
         pid = self.proxy.process.pid
         old = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         self.assertTrue(old)
@@ -192,9 +208,12 @@ class NginxTests(ProxyTests):
             "listen 443": f"listen 127.0.0.1:{port}",
             "listen [::]:443": f"listen [::1]:{port}",
         }
-        for number, server in enumerate(self.servers, 8081):
-            changes[f"server 127.0.0.1:{number}"] = f"server 127.0.0.1:{server.port}"
-        return changes
+        return changes | self.server_lines(self.servers)
+
+    def server_lines(self, servers: Sequence[Server]) -> dict[str, str]:
+        old = [f"        server 127.0.0.1:{number} max_fails=0;\n" for number in (8081, 8082, 8083)]
+        new = [f"        server 127.0.0.1:{each.port} max_fails=0;\n" for each in servers]
+        return {"".join(old): "".join(new)}
 
 
 def accepts(worker: str) -> bool:
@@ -209,15 +228,31 @@ class HAProxyTests(ProxyTests):
     """With HAProxy in front."""
 
     SOURCE = "haproxy/haproxy.cfg"
-    # -db: in the foreground, as one process.
-    COMMAND = ("haproxy", "-db", "-f", "{}")
+    # -W: with a master, which can be told to read the configuration again.
+    COMMAND = ("haproxy", "-W", "-f", "{}")
+
+    def reload(self) -> None:
+        done = b"Loading success."
+        before = self.proxy.log.read_bytes().count(done)
+        self.proxy.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: self.proxy.log.read_bytes().count(done) > before, PATIENCE, "the reload")
 
     def changes(self) -> dict[str, str]:
         changes = {
             "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/haproxy/ws.example.com.pem": str(self.certificate),
         }
-        for number, (server, admin) in enumerate(zip(self.servers, self.admin_ports, strict=True)):
-            old = f"127.0.0.1:{8081 + number} id {number + 1} port {9081 + number}"
-            changes[old] = f"127.0.0.1:{server.port} id {number + 1} port {admin}"
-        return changes
+        return changes | self.server_lines(self.servers)
+
+    def server_lines(self, servers: Sequence[Server]) -> dict[str, str]:
+        names = ("one  ", "two  ", "three")
+        old = [
+            f"    server {name} 127.0.0.1:808{number} id {number} port 908{number}\n"
+            for number, name in enumerate(names, 1)
+        ]
+        new = []
+        for server in servers:
+            number = self.servers.index(server) + 1
+            address = f"127.0.0.1:{server.port} id {number} port {self.admin_ports[server]}"
+            new.append(f"    server s{number} {address}\n")
+        return {"".join(old): "".join(new)}
