@@ -14,6 +14,7 @@ import re
 import select
 import selectors
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -560,6 +561,10 @@ class Reader:
         """Take what has arrived; at least one byte has, or the stream has ended."""
         try:
             data = self.peer.socket.recv(256 * KIB)
+            if isinstance(self.peer.socket, ssl.SSLSocket):
+                # Nobody is told of what has been decrypted already.
+                while self.peer.socket.pending():
+                    data += self.peer.socket.recv(256 * KIB)
         except OSError:
             data = b""
         if not data:
@@ -582,8 +587,9 @@ class Reader:
     def _control(self, frame: Frame) -> None:
         self.control.append(frame)
         if frame.opcode == PING:
+            flags = 0 if isinstance(self.peer.socket, ssl.SSLSocket) else socket.MSG_DONTWAIT
             with suppress(OSError):
-                self.peer.socket.send(client_frame(PONG, frame.payload), socket.MSG_DONTWAIT)
+                self.peer.socket.send(client_frame(PONG, frame.payload), flags)
 
     def _payload_at(self, start: int) -> tuple[int, int] | None:
         """Where the payload of a frame begins and ends, if it is complete."""

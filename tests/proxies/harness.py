@@ -97,9 +97,19 @@ class Proxy:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
 
-    def connect(self, source: str = "127.0.0.1") -> Peer:
-        """A connection to it, with TLS, from some address of loopback."""
-        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE, (source, 0))
+    def connect(self, source: str = "127.0.0.1", receive_buffer: int | None = None) -> Peer:
+        """A connection to it, with TLS.
+
+        Args:
+            source: from which address of loopback.
+            receive_buffer: how much the client's kernel takes (SO_RCVBUF).
+        """
+        plain = socket.socket()
+        if receive_buffer:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        plain.settimeout(PATIENCE)
+        plain.bind((source, 0))
+        plain.connect(("127.0.0.1", self.port))
         return Peer(self.context.wrap_socket(plain, server_hostname="localhost"))
 
 
@@ -155,9 +165,9 @@ class ProxyTests(SynchronousTestCase):
         self.proxy.configure(self.server_lines(servers))
         self.reload()
 
-    def connect(self, source: str = "127.0.0.1") -> Peer:
+    def connect(self, source: str = "127.0.0.1", receive_buffer: int | None = None) -> Peer:
         """A connection to the proxy."""
-        peer = self.proxy.connect(source)
+        peer = self.proxy.connect(source, receive_buffer)
         self.addCleanup(peer.close)
         return peer
 
