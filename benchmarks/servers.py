@@ -141,7 +141,8 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _free_port() -> int:
+def unused_port() -> int:
+    """A port of loopback on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -160,9 +161,11 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 @contextlib.contextmanager
-def _started(name: str, command: list[str], port: int, **known: Any) -> Iterator[Server]:
-    """A server, pinned to the first core, until the end of the block."""
-    with pinned(cores()[0]):
+def started(
+    name: str, command: list[str], port: int, core: int | None = None, **known: Any
+) -> Iterator[Server]:
+    """A server, pinned to the first core or another one, until the end of the block."""
+    with pinned(cores()[0] if core is None else core):
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -180,37 +183,37 @@ def _started(name: str, command: list[str], port: int, **known: Any) -> Iterator
 
 def pinghub(*options: str) -> contextlib.AbstractContextManager[Server]:
     """Pinghub, with more connections than a fifth of the descriptors would leave."""
-    port = _free_port()
+    port = unused_port()
     command = [sys.executable, "-m", "pinghub", f"--addr=127.0.0.1:{port}"]
     command += [f"--max-connections={descriptor_limit() - 100}", *options]
-    return _started("Pinghub", command, port)
+    return started("Pinghub", command, port)
 
 
 def plain_autobahn() -> contextlib.AbstractContextManager[Server]:
     """The plain Autobahn loop."""
-    port = _free_port()
+    port = unused_port()
     command = [sys.executable, "-m", "benchmarks.plain_autobahn", str(port)]
-    return _started("Autobahn loop", command, port)
+    return started("Autobahn loop", command, port)
 
 
 def embedded() -> contextlib.AbstractContextManager[Server]:
     """Pinghub in a Site of twisted.web; its websockets are those of ``pinghub``."""
-    port = _free_port()
+    port = unused_port()
     command = [sys.executable, "-m", "benchmarks.embedded", str(port)]
-    return _started("embedded", command, port, path="/live/bench-", part="post")
+    return started("embedded", command, port, path="/live/bench-", part="post")
 
 
 def plain_websockets() -> contextlib.AbstractContextManager[Server]:
     """``websockets.broadcast``."""
-    port = _free_port()
+    port = unused_port()
     command = [sys.executable, "-m", "benchmarks.plain_websockets", str(port)]
-    return _started("websockets", command, port, takes_post=False)
+    return started("websockets", command, port, takes_post=False)
 
 
 def floor() -> contextlib.AbstractContextManager[Server]:
     """The bare send loop."""
-    port = _free_port()
-    return _started("C send loop", [str(BUILT / "floor"), str(port)], port, has_channels=False)
+    port = unused_port()
+    return started("C send loop", [str(BUILT / "floor"), str(port)], port, has_channels=False)
 
 
 def _nginx() -> str | None:
@@ -224,7 +227,7 @@ def _nchan_module() -> Path | None:
 @contextlib.contextmanager
 def nchan() -> Iterator[Server]:
     """Nginx with nchan, in a directory of its own."""
-    port, files = _free_port(), descriptor_limit()
+    port, files = unused_port(), descriptor_limit()
     with tempfile.TemporaryDirectory() as directory:
         settings = Path(directory, "nginx.conf")
         settings.write_text(
@@ -238,7 +241,7 @@ def nchan() -> Iterator[Server]:
             )
         )
         command = [str(_nginx()), "-p", directory, "-c", str(settings), "-e", "stderr"]
-        with _started("nchan", command, port) as server:
+        with started("nchan", command, port) as server:
             yield server
 
 
