@@ -73,7 +73,7 @@ faults-short: $(VENV)/test.stamp ## The same in a few minutes
 	PINGHUB_FAULTS=short $(BIN)/python $(TRIAL) tests.faults
 
 .PHONY: proxies
-proxies: $(VENV)/test.stamp ## Run the tests behind real proxies; needs nginx and haproxy
+proxies: $(VENV)/browser.stamp ## Run the tests behind real proxies; needs nginx, haproxy, chromium
 	$(BIN)/python $(TRIAL) tests.proxies
 
 .PHONY: conformance
@@ -101,6 +101,10 @@ bench-quick: $(VENV)/bench.stamp $(MEASURES) ## The same in two minutes
 .PHONY: bench-scale
 bench-scale: $(VENV)/bench.stamp $(MEASURES) ## Measure up to 100 000 idle subscribers; needs so many descriptors
 	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+.PHONY: bench-processes
+bench-processes: $(VENV)/bench.stamp $(MEASURES) ## Measure one, two and four processes behind nginx
+	$(BIN)/python -m benchmarks.processes $(ARGS)
 
 .PHONY: package
 package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and try them
@@ -131,7 +135,11 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(PIP) install --group test
 	@touch $@
 
-$(VENV)/lint.stamp: $(VENV)/test.stamp
+$(VENV)/browser.stamp: $(VENV)/test.stamp
+	$(PIP) install --group browser
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/browser.stamp
 	$(PIP) install --group lint
 	@touch $@
 
