@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64encode
+from dataclasses import replace
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
@@ -15,6 +16,7 @@ from pinghub import site, websocket
 from pinghub.limits import Limits
 from pinghub.origins import OriginPolicy
 from pinghub.plain_posts import plain_post
+from pinghub.proxies import TrustedProxies
 from pinghub.testing import (
     BINARY,
     CLOSE,
@@ -34,6 +36,7 @@ def examples(usual: int) -> settings:
 
 
 LIMITS = Limits(max_message=300, max_fragments=3, frame_slice=4, ping_interval=0)
+COUNTING = replace(LIMITS, max_connections_per_address=2)
 MASKS = st.binary(min_size=4, max_size=4)
 LENGTHS = st.sampled_from([0, 1, 124, 125, 126, 127, 299, 300, 301])
 CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -90,6 +93,9 @@ HEAD_FIELDS = st.sampled_from(
         "Empty:",
         "Tab: \t x",
         "Umlaut: \u00fc",
+        "X-Forwarded-For: 198.51.100.7",
+        "x-forwarded-for: 198.51.100.8 , 192.0.2.1",
+        "X-Forwarded-For: unknown",
     ]
 )
 PATHS = st.sampled_from(["/a", "/", "/%zz?x=%", "/b?" + "y" * 300, "/" + "z" * 300, "/%ff", "x"])
@@ -163,14 +169,15 @@ class FrameLaneTests(SynchronousTestCase):
         with patch.object(websocket, "is_bare", return_value=False):
             self.assertEqual(quick, answers())
 
-    @given(HEADS, FRAMES.map(b"".join), st.integers(0, 3))
+    @given(HEADS, FRAMES.map(b"".join), st.integers(0, 4))
     @examples(300)
     def test_head(self, head: bytes, data: bytes, state: int) -> None:
         """R11: the same answer to a head that is read at once as from twisted.web's parser."""
 
         def answers() -> tuple[object, ...]:
             origins = OriginPolicy(["http://good"]) if state == 1 else None
-            server = MemoryServer(LIMITS, origins=origins)
+            proxies = TrustedProxies(["192.0.2.1"] if state == 4 else [])
+            server = MemoryServer(COUNTING if state == 4 else LIMITS, proxies, origins=origins)
             if state == 2:
                 server.manager.connections.limit = 1
             other, peer = server.subscribe("/a"), server.connect()
@@ -178,7 +185,10 @@ class FrameLaneTests(SynchronousTestCase):
             peer.send(head + data)
             server.run(61)
             connections = server.manager.connections
+            addresses = [each.address() for each in connections.subscribers]  # type: ignore[attr-defined]
             return (
+                sorted(addresses),
+                len(server.manager.clients),
                 re.sub(rb"Date: [^\r]*", b"", peer.take()),
                 (peer.transport.ended, peer.transport.reset, peer.transport.reading),
                 other.take(),
