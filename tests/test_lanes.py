@@ -170,6 +170,7 @@ class FrameLaneTests(SynchronousTestCase):
             self.assertEqual(quick, answers())
 
     @given(HEADS, FRAMES.map(b"".join), st.integers(0, 4))
+    @example(upgrade_head("/a", ["X-Forwarded-For: 198.51.100.7"], 1), b"", 4)
     @examples(300)
     def test_head(self, head: bytes, data: bytes, state: int) -> None:
         """R11: the same answer to a head that is read at once as from twisted.web's parser."""
