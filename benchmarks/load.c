@@ -630,7 +630,10 @@ static void pubsub(void)
         if (by_post)
             connect_to_server(&posting[i], i, HTTP);
         channels[i].publisher = by_post ? &posting[i] : &all[i];
+        /* With --rate: one after the other, not all at once and then none for a while. */
         channels[i].due = now();
+        if (options.rate > 0)
+            channels[i].due += (uint64_t)(1e9 / options.rate / options.channels * i);
         publish(&channels[i], i);
     }
     measure(options.rate > 0 ? publish_what_is_due : answer_events);

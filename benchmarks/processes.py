@@ -1,11 +1,9 @@
-"""Several processes behind nginx: whether a delivery costs more where more of them share.
+"""Several processes behind nginx: whether a delivery costs any of them more than it costs one.
 
-Four processes are running in any case, with the same load for each: on channels with 25
-subscribers, 10 messages a second. What differs is how many share the channels behind one nginx:
-each alone behind one of its own, two, or all four. The machine has the same to do each time, and so
-the difference is what sharing costs. (One process on an idle machine would find its caches warm,
-and four on two processors never do.) What counts is the processor time of the Pinghub processes
-for each delivery; nginx and the generators are on another processor.
+Each process is given the same load, so that there is twice as much of it for two: channels
+with 25 subscribers, 10 messages a second on each, one after the other. What counts is the
+processor time of the Pinghub processes for each delivery: all of them share a processor, nginx and
+the generator have the other, so that wall time would say nothing.
 
 Usage: ``python -m benchmarks.processes [--counts 1,2,4] [--rounds N] [--seconds S]``
 """
@@ -20,7 +18,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +32,7 @@ CHANNELS = 20
 _PORTS = (8081, 8082, 8083)
 OLD_SERVERS = "".join(f"        server 127.0.0.1:{port} max_fails=0;\n" for port in _PORTS)
 COLUMNS = {
-    "processes": "processes behind one nginx",
+    "processes": "processes",
     "per_second": "deliveries/s",
     "per_cpu_second": "deliveries per CPU-second",
     "microseconds": "CPU per delivery, us",
@@ -70,7 +67,7 @@ def settings(directory: str, port: int, members: tuple[Server, ...]) -> str:
         "access_log /var/log/nginx/access.log": "access_log off",
         "worker_processes auto": "worker_processes 1",
         "worker_rlimit_nofile 65536": "worker_rlimit_nofile 16384",
-        "worker_connections 32768": "worker_connections 8192",
+        "worker_connections 32768": "worker_connections 12000",
         "listen 443 ssl": f"listen 127.0.0.1:{port}",
         "        listen [::]:443 ssl backlog=4096;\n": "",
         "        ssl_certificate     /etc/ssl/certs/ws.example.com.pem;\n": "",
@@ -98,25 +95,14 @@ def cluster(count: int) -> Iterator[Cluster]:
         yield Cluster("Pinghub behind nginx", port, proxy.pid, members=members)
 
 
-def measure(count: int, most: int, seconds: float) -> Figures:
-    """Measure once, with so many of all processes behind each nginx."""
+def measure(count: int, seconds: float) -> Figures:
+    """Measure so many processes once."""
     load = {"channels": CHANNELS * count, "subscribers": 25, "rate": 10}
-    workload = Workload("steady", "pubsub", {**load})
-    with contextlib.ExitStack() as held:
-        clusters = [held.enter_context(cluster(count)) for _ in range(most // count)]
-        with ThreadPoolExecutor(len(clusters)) as threads:
-            measured = list(
-                threads.map(lambda each: workload.measure(each, seconds, quick=False), clusters)
-            )
-    deliveries = sum(each["units"] for each in measured)
-    used = sum(each["server_cpu"] for each in measured)
-    return {
-        "processes": count,
-        "per_second": sum(each["per_second"] for each in measured),
-        "per_cpu_second": deliveries / used,
-        "microseconds": used / deliveries * 1e6,
-        "p99": max(each["p99"] for each in measured),
-    }
+    with cluster(count) as servers:
+        figures = Workload("steady", "pubsub", {**load}).measure(servers, seconds, quick=False)
+    figures["processes"] = count
+    figures["microseconds"] = 1e6 / figures["per_cpu_second"]
+    return figures
 
 
 def table(rows: list[Figures]) -> str:
@@ -141,7 +127,7 @@ def main() -> None:
     measured: dict[int, list[Figures]] = {count: [] for count in options.counts}
     for _ in range(options.rounds):
         for count, figures in measured.items():
-            figures.append(measure(count, max(options.counts), options.seconds))
+            figures.append(measure(count, options.seconds))
             print(table(figures[-1:]).splitlines()[-1], file=sys.stderr)
     rows = [
         {name: statistics.median(each[name] for each in figures) for name in COLUMNS}
