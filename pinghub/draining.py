@@ -63,7 +63,9 @@ class Drain:
         elapsed, step, self._last = now - self._start, now - self._last, now
         for _ in range(self._due(elapsed, max(step, STEP))):
             self._tell(self._left.popleft())
-        if elapsed >= self._seconds or not self._busy():
+        if not self._busy():
+            self._part()
+        elif elapsed >= self._seconds:
             self._finish()
 
     def _tell(self, connection: Connection) -> None:
@@ -83,11 +85,20 @@ class Drain:
             each.busy for each in self._connections.requesters
         )
 
+    def _part(self) -> None:
+        """Close what only waits for further requests; its last answers may be on their way."""
+        for connection in self._connections.requesters:
+            connection.go_away()
+        self._end()
+
     def _finish(self) -> None:
-        self._loop.stop()
         for connection in (*self._connections.subscribers, *self._connections.requesters):
             connection.abort()
-        # Aborted connections are lost in the next turn of the reactor; be behind it.
+        self._end()
+
+    def _end(self) -> None:
+        self._loop.stop()
+        # Connections are lost in the next turn of the reactor; be behind it.
         self._manager.clock.callLater(STEP, self._done.callback, None)
 
 

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from pinghub.accepts import guard_accepts
 from pinghub.addresses import ACCEPTED, clear_stale_socket, endpoint_description, unix_path
+from pinghub.adopted import AdoptingReactor
 from pinghub.channels import ChannelManager
 from pinghub.errors import ConfigurationError, ListenError
 from pinghub.logs import Log
@@ -90,7 +91,8 @@ def _endpoint(
     except ConfigurationError as error:
         raise ConfigurationError(option, error.value, error.accepted) from None
     try:
-        return serverFromString(reactor, description), unix_path(description)
+        endpoint = serverFromString(AdoptingReactor(reactor), description)
+        return endpoint, unix_path(description)
     except Exception as error:
         # The parsers of endpoint descriptions raise whatever they stumble over: ValueError,
         # TypeError, OSError for a certificate, OpenSSL's own error for a bad one.

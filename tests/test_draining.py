@@ -102,6 +102,22 @@ class DrainTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertTrue(idle.transport.disconnected)
 
+    def test_answers_on_their_way(self) -> None:
+        """Who waits for nothing is not cut off: its last answer may not have been sent yet."""
+        server = MemoryServer()
+        late, peer = server.connect(), server.connect(room=0)
+        late.send(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n")
+        done = drain(server.manager)
+        peer.send(http_request("POST", "/a", b"x"))
+        late.send(b"x")
+        server.run(0.5)
+        self.successResultOf(done)
+        peer.transport.room = None
+        server.run(0.5)
+        self.assertEqual(peer.response().status, 503)
+        self.assertTrue(peer.transport.disconnected)
+        self.assertFalse(peer.transport.reset)
+
     def test_one_that_cannot_be_closed(self) -> None:
         """A connection that fails while it is closed is aborted; the others are closed in peace."""
         server = MemoryServer()

@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
     {"accepts", "arrivals", "takeover"},
     {
         "addresses",
+        "adopted",
         "autobahn_options",
         "collector",
         "console",
