@@ -16,6 +16,13 @@ from pinghub.connections import Connection
 STEP = 0.05
 """How often a drain closes some more connections, in seconds."""
 
+LINGER = 0.5
+"""How long connections are kept that wait for a further request, in seconds.
+
+Who publishes all the time is told with 503 that the server stops, instead of finding its
+connection closed and not knowing what became of its last message.
+"""
+
 SPREAD = 0.8
 """The share of the drain time in which connections are told to close.
 
@@ -28,7 +35,8 @@ class Drain:
 
     Requests are answered 503 from now on, what is pending is flushed, and subscribers get a
     close frame 1001, spread over the time so that they do not all come back at once. It is
-    over when nobody is left, and after ``Limits.drain`` seconds whoever is left is aborted.
+    over when nobody is left who waits for anything; after ``Limits.drain`` seconds whoever is
+    left is aborted.
 
     Args:
         manager: whose connections to close.
@@ -63,10 +71,10 @@ class Drain:
         elapsed, step, self._last = now - self._start, now - self._last, now
         for _ in range(self._due(elapsed, max(step, STEP))):
             self._tell(self._left.popleft())
-        if not self._busy():
-            self._part()
-        elif elapsed >= self._seconds:
+        if elapsed >= self._seconds:
             self._finish()
+        elif not self._busy() and (elapsed >= LINGER or not self._connections.requesters):
+            self._part()
 
     def _tell(self, connection: Connection) -> None:
         try:

@@ -46,6 +46,21 @@ class DrainTests(SynchronousTestCase):
         server.reactor.advance(0.05)
         self.successResultOf(done)
 
+    def test_publishers(self) -> None:
+        """A publisher that keeps its connection is told 503; one that is silent is closed soon."""
+        server = MemoryServer()
+        publisher, silent = server.connect(), server.connect()
+        for peer in (publisher, silent):
+            peer.send(http_request("POST", "/a", b"x"))
+            self.assertEqual(peer.response().status, 200)
+        done = drain(server.manager)
+        server.run(0.25)
+        publisher.send(http_request("POST", "/a", b"x"))
+        self.assertEqual(publisher.response().status, 503)
+        server.run(0.5)
+        self.successResultOf(done)
+        self.assertTrue(publisher.transport.disconnected and silent.transport.disconnected)
+
     def test_pending_messages_first(self) -> None:
         """In-flight messages reach every healthy reader before its close frame."""
         server = MemoryServer()
@@ -110,7 +125,7 @@ class DrainTests(SynchronousTestCase):
         done = drain(server.manager)
         peer.send(http_request("POST", "/a", b"x"))
         late.send(b"x")
-        server.run(0.5)
+        server.run(1)
         self.successResultOf(done)
         peer.transport.room = None
         server.run(0.5)
