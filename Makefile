@@ -74,7 +74,7 @@ faults-short: $(VENV)/test.stamp ## The same in a few minutes
 
 .PHONY: proxies
 proxies: $(VENV)/browser.stamp ## Run the tests behind real proxies; needs nginx, haproxy, chromium
-	$(BIN)/python $(TRIAL) tests.proxies
+	$(BIN)/python $(TRIAL) -j 2 tests.proxies
 
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler

@@ -38,8 +38,8 @@ ACTIVATE = (
     "os.execv(sys.executable, [sys.executable, '-m', 'pinghub', *sys.argv[2:]])"
 )
 
-# For private endpoints: an address of loopback that nobody else has, by our process id. The ports
-# of 127.0.0.1 may be taken by any connection while a server is restarted.
+# For private endpoints: an address of loopback that nobody else has, by our process id. A port of
+# 127.0.0.1 may be taken by any connection while a server is restarted.
 LOOPBACK = IPv4Address((127 << 24 | 64 << 16) + os.getpid())
 
 
