@@ -24,6 +24,13 @@ MAX_AGE = 3.0
 SLACK = 3.0
 """How much later the last client may be there, in seconds."""
 
+A_SHARE = range(4, 61)
+"""How many of the channels one of three to five servers may have.
+
+A quarter, say, but which points of the ring are a server's depends on its port or path, new in each
+run: of a thousand rings for five servers, the smallest share was 9, of 20 expected.
+"""
+
 Answer = tuple[int, int]
 """To a POST: the status, and the number of subscribers; -1 if it does not say."""
 
@@ -195,7 +202,7 @@ class ChangeTests(ProxyTests):
         answers = self.publisher.since(begun)
         after = self.owners_of_all()
         moved = [path for path in CHANNELS if after[path] != before[path]]
-        self.assertTrue(10 < len(moved) < 45, len(moved))
+        self.assertIn(len(moved), A_SHARE)
         self.assertEqual({owner for path in moved for owner in after[path]}, {self.servers[-1]})
         self.assertLessEqual(answers, {(200, 1), (200, 0), NO_ANSWER})
         self.check_promise()
@@ -210,7 +217,7 @@ class ChangeTests(ProxyTests):
         after = self.owners_of_all()
         moved = [path for path in CHANNELS if after[path] != before[path]]
         self.assertEqual(moved, [path for path in CHANNELS if before[path] == [gone]])
-        self.assertTrue(10 < len(moved) < 60, len(moved))
+        self.assertIn(len(moved), A_SHARE)
         gone.process.terminate()
         self.assertEqual(gone.wait(PATIENCE), 0)
         self.publisher.until_all_listen()
