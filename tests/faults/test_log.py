@@ -33,7 +33,7 @@ CONTROL = bytes([*range(0x20), 0x7F]) + "\x85\x9b\u2028\u202e".encode()
 FIELD = 200
 LINE = re.compile(r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[pinghub#(debug|info)\] [ -~]+\Z")
 LEFT_OUT = re.compile(rb"^(\d+) log lines were left out here\n", re.MULTILINE)
-BETWEEN_FIELDS = re.compile(" (?=(?:channel|peer|origin|path|code|reason)=)")
+BETWEEN_FIELDS = re.compile(" (?=(?:channel|peer|client|origin|path|code|reason)=)")
 
 
 class ControlBytesTests(FaultTests):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import signal
 import socket
@@ -23,14 +25,30 @@ WHO_IS_THERE = "who is there?"
 """What is posted to find the owner of a channel."""
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+_numbers = itertools.count()
+
+
+def directives(path: str) -> list[str]:
+    """What a configuration of nginx says, without its comments and without the servers."""
+    said = (line.strip() for line in (DEPLOY / path).read_text().splitlines())
+    left_out = ("#", "server 127.0.0.1:", "server 10.0.0.", "server unix:")
+    return [line for line in said if line and not line.startswith(left_out)]
 
 
 def free_port() -> int:
-    """A port of loopback on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback on which nobody listens now, and that nobody else is given.
+
+    The kernel gives out ports from 32768 on; until ours is listened on, it could give that to any
+    connection. Below, each of the tests' processes has a thousand of its own.
+    """
+    first = 10_000 + os.getpid() % 20 * 1000
+    for _ in range(1000):
+        port = first + next(_numbers) % 1000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Proxy:
@@ -252,6 +270,8 @@ class HAProxyTests(ProxyTests):
             "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/haproxy/ws.example.com.pem": str(self.certificate),
         }
+        if os.geteuid():  # Nobody else can give up being root; nginx says so, and goes on.
+            changes |= {"user haproxy": "", "group haproxy": "", "chroot /var/lib/haproxy": ""}
         return changes | self.server_lines(self.servers)
 
     def server_lines(self, servers: Sequence[Server]) -> dict[str, str]:

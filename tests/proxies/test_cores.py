@@ -10,21 +10,9 @@ from pinghub.testing import http_request, upgrade_request
 from tests.faults.harness import PATIENCE, Crowd, eventually, numbered
 from tests.proxies import cases, changes
 from tests.proxies.changes import CHANNELS
-from tests.proxies.harness import DEPLOY, WHO_IS_THERE, NginxTests
+from tests.proxies.harness import WHO_IS_THERE, NginxTests, directives
 from tests.running import Server
 from tests.test_systemd import MANY, Unit, listen_on_unix
-
-
-def directives(path: str) -> list[str]:
-    """What a configuration of nginx says, without its comments and without the servers."""
-    said = (line.strip() for line in (DEPLOY / path).read_text().splitlines())
-    left_out = ("#", "server 127.0.0.1:", "server unix:")
-    return [line for line in said if line and not line.startswith(left_out)]
-
-
-def lines(paths: Sequence[str]) -> str:
-    """The list of servers in the configuration."""
-    return "".join(f"        server unix:{path} max_fails=0;\n" for path in paths)
 
 
 class CoreTests(NginxTests):
