@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ WHO_IS_THERE = "who is there?"
 """What is posted to find the owner of a channel."""
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
-_numbers = itertools.count()
+_numbers = itertools.count(secrets.randbelow(1000))
 
 
 def directives(path: str) -> list[str]:
