@@ -12,9 +12,8 @@ This module knows no I/O: a subscriber is anything with a ``deliver`` method.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator
+from random import random
 from typing import Any, Protocol
 
 from pinghub.clients import Clients
@@ -24,7 +23,14 @@ from pinghub.frames import text_frame
 from pinghub.limits import Limits
 from pinghub.outbox import TotalBacklog
 from pinghub.proxies import TrustedProxies
+from pinghub.stats import CloseReason, Stats, Timings
 from pinghub.sweep import Clock, ErrorHandler, Sweep
+
+MEASURED = 100
+"""How many turns are measured between two ticks of the sweep, about.
+
+Looking at the clock in each would cost messages with one subscriber several percent.
+"""
 
 
 class Subscriber(Protocol):
@@ -36,35 +42,6 @@ class Subscriber(Protocol):
         It has to return at once and must not raise. There is no backpressure: a subscriber
         that cannot keep up has to bound what it queues and leave.
         """
-
-
-class CloseReason(StrEnum):
-    """Why the server ended a subscription; the keys of ``Stats.evictions``."""
-
-    BACKLOG = "backlog"
-    STALLED = "stalled"
-    TOTAL_BACKLOG = "total-backlog"
-    PING_TIMEOUT = "ping-timeout"
-    CONTROL_FLOOD = "control-flood"
-    CLOSE_TIMEOUT = "close-timeout"
-    FAULT = "fault"
-
-
-@dataclass
-class Stats:
-    """What happened since the start.
-
-    Attributes:
-        published: messages that reached at least one subscriber.
-        dropped: messages to channels nobody listens to.
-        deliveries: messages handed to a subscriber, counted once for each.
-        evictions: subscribers that the server gave up, by reason.
-    """
-
-    published: int = 0
-    dropped: int = 0
-    deliveries: int = 0
-    evictions: Counter[CloseReason] = field(default_factory=Counter)
 
 
 def _log_error(text: str, error: Exception) -> None:
@@ -80,10 +57,13 @@ class Channel:
 
     Attributes:
         name: its name.
+        messages: how many messages it had.
     """
 
     __slots__ = (
+        "_arrival",
         "_batch",
+        "_batch_arrival",
         "_batch_late",
         "_flushing",
         "_joined",
@@ -93,6 +73,7 @@ class Channel:
         "_pending_late",
         "_pending_size",
         "_subscribers",
+        "messages",
         "name",
     )
 
@@ -111,9 +92,17 @@ class Channel:
         self._pending_late: dict[Subscriber, int] = {}
         self._batch_late: dict[Subscriber, int] = {}
         self._flushing = False
+        # When the first of the pending frames was taken, and that of the batch; 0 if it is not
+        # measured.
+        self._arrival = self._batch_arrival = 0.0
+        self.messages = 0
 
     def __len__(self) -> int:
         return len(self._subscribers)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        """Whoever is subscribed; nobody may come or go meanwhile."""
+        return iter(self._subscribers)
 
     def __contains__(self, subscriber: object) -> bool:
         return subscriber in self._subscribers
@@ -130,10 +119,10 @@ class Channel:
         """
         frame = text_frame(payload)
         if not self._pending:
-            self._manager.schedule(self)
+            self._arrival = self._manager.schedule(self)
         self._pending.append(frame)
         self._pending_size += len(frame)
-        self._manager.stats.published += 1
+        self.messages += 1
         if self._pending_size >= self._manager.join_at:
             self.flush()
         return len(self._subscribers)
@@ -161,20 +150,22 @@ class Channel:
         """
         if not self._owed:
             self._begin_batch()
-        owed, given = self._owed, 0
+        owed, given, apart = self._owed, 0, 0
         data, count, late = self._joined, len(self._batch), self._batch_late
         self._flushing = True
         try:
             # Who leaves meanwhile, or catches up, is owed nothing any more.
             while owed and given < most:
                 subscriber, _ = owed.popitem()
+                given += 1
                 if subscriber in late:
+                    apart += 1
                     self._give(subscriber)
                 else:
-                    self._deliver(subscriber, data, count)
-                given += 1
+                    self._deliver(subscriber, data)
         finally:
             self._flushing = False
+        self._count(given - apart, data, count)
         if not owed:
             self._end_batch()
         return given
@@ -183,6 +174,7 @@ class Channel:
         self._batch, self._pending = self._pending, []
         self._batch_late, self._pending_late = self._pending_late, {}
         self._pending_size = 0
+        self._batch_arrival = self._arrival
         self._joined = b"".join(self._batch)
         if self._batch:
             self._owed = dict.fromkeys(reversed(self._subscribers))
@@ -190,16 +182,23 @@ class Channel:
     def _end_batch(self) -> None:
         # A message is forgotten once it is handed out.
         self._batch, self._batch_late, self._joined = [], {}, b""
+        if self._batch_arrival:
+            self._manager.arrivals.append(self._batch_arrival)
 
     def _give(self, subscriber: Subscriber) -> None:
         late = self._batch_late.get(subscriber, 0)
         count = len(self._batch) - late
         if count:
             data = b"".join(self._batch[late:]) if late else self._joined
-            self._deliver(subscriber, data, count)
+            self._count(1, data, count)
+            self._deliver(subscriber, data)
 
-    def _deliver(self, subscriber: Subscriber, data: bytes, count: int) -> None:
-        self._manager.stats.deliveries += count
+    def _count(self, subscribers: int, data: bytes, frames: int) -> None:
+        stats = self._manager.stats
+        stats.deliveries += subscribers * frames
+        stats.delivered_bytes += subscribers * len(data)
+
+    def _deliver(self, subscriber: Subscriber, data: bytes) -> None:
         try:
             subscriber.deliver(data)
         except Exception as error:
@@ -219,7 +218,9 @@ class Channel:
         frames = self._pending[late:]
         if frames:
             self._pending_late[subscriber] = len(self._pending)
-            self._deliver(subscriber, b"".join(frames), len(frames))
+            data = b"".join(frames)
+            self._count(1, data, len(frames))
+            self._deliver(subscriber, data)
 
     def add(self, subscriber: Subscriber) -> bool:
         """Add a subscriber, from the next message on; whether it was not there."""
@@ -262,6 +263,8 @@ class ChannelManager:
         proxies: as given.
         sweep: the deadlines of all connections.
         backlog: the bound on what waits for all subscribers together.
+        timings: how long things take, if ``measure`` was called.
+        arrivals: of the messages that were handed out in this turn, as far as that is measured.
     """
 
     def __init__(
@@ -285,9 +288,35 @@ class ChannelManager:
         # Channels with something under way, in the order of their turns.
         self._scheduled: dict[Channel, None] = {}
         self._call: Any = None
+        self.timings: Timings | None = None
+        # How many turns there were since the last tick of the sweep, and the share of them to
+        # measure.
+        self._turns = 0
+        self._share = 0.0
+        self.arrivals: list[float] = []
+        # When this turn began to take messages; 0 if it is not measured.
+        self._arrival = 0.0
 
     def __len__(self) -> int:
         return len(self._channels)
+
+    def names(self) -> list[str]:
+        """The names of all channels, the oldest first."""
+        return list(self._channels)
+
+    def measure(self) -> Timings:
+        """Measure from now on how long things take."""
+        if self.timings is None:
+            self.timings = Timings()
+            self._share = 1.0
+            self.sweep.on_tick = self._tick
+        return self.timings
+
+    def _tick(self, late: float) -> None:
+        assert self.timings is not None
+        self.timings.lag.observe(late)
+        self._share = MEASURED / max(MEASURED, self._turns)
+        self._turns = 0
 
     def channel(self, name: str) -> Channel | None:
         """The channel of that name, if someone listens to it."""
@@ -365,17 +394,29 @@ class ChannelManager:
         Returns:
             How many subscribers it is handed to.
         """
-        channel = self._channels.get(name)
+        channel, stats = self._channels.get(name), self.stats
+        stats.received_bytes += len(payload)
         if channel is None:
-            self.stats.dropped += 1
+            stats.dropped += 1
             return 0
+        stats.published += 1
         return channel.publish(payload)
 
-    def schedule(self, channel: Channel) -> None:
-        """Hand out what a channel has under way at the end of this reactor turn."""
+    def schedule(self, channel: Channel) -> float:
+        """Hand out what a channel has under way at the end of this reactor turn.
+
+        Returns:
+            When this turn began to take messages; 0 if it is not measured.
+        """
         self._scheduled[channel] = None
         if self._call is None:
-            self._call = self.clock.callLater(0, self._end_of_turn)
+            self._begin_turn()
+        return self._arrival
+
+    def _begin_turn(self) -> None:
+        self._call = self.clock.callLater(0, self._end_of_turn)
+        self._turns += 1
+        self._arrival = self.clock.seconds() if random() < self._share else 0.0
 
     def _end_of_turn(self) -> None:
         """Hand out up to ``Limits.fanout_slice`` deliveries; the rest in the next turns.
@@ -383,13 +424,24 @@ class ChannelManager:
         Channels take turns, so that a large one gives way to others and to everything else
         that the reactor has to do.
         """
+        began = self.clock.seconds() if self._arrival else 0.0
         try:
             self._take_turns(self.limits.fanout_slice)
         finally:
             # Not before: what is scheduled meanwhile must not ask for a turn of its own.
             self._call = None
             if self._scheduled:
-                self._call = self.clock.callLater(0, self._end_of_turn)
+                self._begin_turn()
+        if began or self.arrivals:
+            self._measure_turn(began)
+
+    def _measure_turn(self, began: float) -> None:
+        assert self.timings is not None
+        now = self.clock.seconds()
+        if began:
+            self.timings.fan_out.observe(now - began)
+        self.timings.handed_out(self.arrivals, now)
+        self.arrivals.clear()
 
     def _take_turns(self, left: int) -> None:
         for channel in tuple(self._scheduled):

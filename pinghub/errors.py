@@ -26,6 +26,7 @@ about the inside of the server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
@@ -78,12 +79,18 @@ class Refusal(PinghubError):
 
     Attributes:
         status: the HTTP status that answers it.
+        label: what it is counted as.
         headers: header lines that belong to the answer.
         text: one line for the peer.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
+    label: ClassVar[str] = "refusal"
     headers: Mapping[str, str] = MappingProxyType({})
+
+    def __init_subclass__(cls) -> None:
+        """Count ``NotText`` as ``not-text``."""
+        cls.label = re.sub(r"\B(?=[A-Z])", "-", cls.__name__).lower()
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

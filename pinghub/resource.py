@@ -100,10 +100,14 @@ class PinghubResource(Resource):
         try:
             return self._answer(request)
         except Refusal as refusal:
-            return refuse(request, refusal)
+            return self._refuse(request, refusal)
         except Exception as error:
             self._log.failure("A request failed", error)
-            return refuse(request, InternalError())
+            return self._refuse(request, InternalError())
+
+    def _refuse(self, request: Any, refusal: Refusal) -> bytes:
+        self._manager.stats.refusals[refusal.label] += 1
+        return refuse(request, refusal)
 
     def post(self, target: bytes, body: bytes) -> bytes | None:
         """Answer a POST without a request of twisted.web; for a resource at the root.
@@ -120,12 +124,13 @@ class PinghubResource(Resource):
             return None
         try:
             channel = channel_name(target, limit=self._manager.limits.channel_name)
-            subscribers = self._manager.publish(channel, body)
+            subscribers = self._publish_post(channel, body)
         except Refusal:
             return None
         except Exception as error:
             # Not left to ``render``, which would publish a second time.
             self._log.failure("A request failed", error)
+            self._manager.stats.refusals[InternalError.label] += 1
             return _PLAIN_FAULT % (_date(int(time.time())), self._vary)
         return _PLAIN_OK % (_date(int(time.time())), self._vary, subscribers)
 
@@ -218,9 +223,15 @@ class PinghubResource(Resource):
             raise Unavailable("The server is full: try again later.")
 
     def _publish(self, request: Any, channel: str) -> bytes:
-        subscribers = self._manager.publish(channel, request.content.read())
+        subscribers = self._publish_post(channel, request.content.read())
         request.setHeader("Pinghub-Subscribers", str(subscribers))
         return text_answer(request, HTTPStatus.OK, "OK")
+
+    def _publish_post(self, channel: str, body: bytes) -> int:
+        subscribers = self._manager.publish(channel, body)
+        if body:
+            self._manager.stats.posted += 1
+        return subscribers
 
     def _takes_posts_only(self, channel: str) -> bool:
         if not self._post_only:  # as mostly, and this is asked for every message

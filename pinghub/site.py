@@ -396,6 +396,7 @@ class PinghubChannel(HTTPChannel):
         if self.refused:
             return
         self.refused = True
+        self.site.manager.stats.refusals[refusal.label] += 1
         # The parser's loops end where there is nothing left to parse.
         self.clearLineBuffer()
         self.transport.write(_answer(refusal))

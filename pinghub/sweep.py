@@ -42,6 +42,7 @@ class Sweep:
 
     Attributes:
         turns: how many ticks were served.
+        on_tick: told at each turn how late it is, in seconds.
     """
 
     def __init__(self, clock: Clock, on_error: ErrorHandler, tick: float = 0.5) -> None:
@@ -49,6 +50,7 @@ class Sweep:
         self._on_error = on_error
         self._tick = tick
         self.turns = 0
+        self.on_tick: Callable[[float], None] | None = None
         self._served = 0.0
         self._last = 0.0
         self._slots: dict[int, set[Expired]] = {}
@@ -102,6 +104,8 @@ class Sweep:
 
     def _sweep(self) -> None:
         now = self._clock.seconds()
+        if self.on_tick is not None:
+            self.on_tick(now - self._last - self._tick)
         self._served += min(now - self._last, 2 * self._tick)
         self._last = now
         self._call = self._clock.callLater(self._tick, self._sweep)

@@ -16,7 +16,6 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from pinghub import __version__
-from pinghub.admin import AdminResource
 from pinghub.channels import ChannelManager
 from pinghub.collector import tune_collector
 from pinghub.connections import raise_descriptor_limit
@@ -167,6 +166,18 @@ def _variable(option: str) -> str:
     return "PINGHUB_" + option.upper().replace("-", "_")
 
 
+def _private_endpoint(options: Options, manager: ChannelManager, log: Log) -> dict[str, Any]:
+    """What a service needs for ``--admin``; who has no use for it is not slowed down by it."""
+    if not options["admin"]:
+        return {}
+    from pinghub.admin import AdminResource
+
+    return {
+        "admin_addresses": options["admin"],
+        "admin_site": PinghubSite(AdminResource(manager), manager, log, private=True),
+    }
+
+
 def makeService(options: Options, reactor: Any = None) -> IService:
     """Make the service (twisted.application.service.IServiceMaker).
 
@@ -196,9 +207,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reactor,
             origins=str(options["origins"]),
             log=log,
-            admin_addresses=options["admin"],
-            admin_site=PinghubSite(AdminResource(manager.connections), manager, log, private=True),
             handle_signals=True,
+            **_private_endpoint(options, manager, log),
         )
     except ConfigurationError as error:
         print(f"{options.program}: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from pinghub.arrivals import ANYBODY, Arrival
 from pinghub.autobahn_options import SettledOptions
-from pinghub.channels import ChannelManager, CloseReason
+from pinghub.channels import ChannelManager
 from pinghub.frames import (
     EMPTY_TEXT,
     PING,
@@ -40,6 +40,7 @@ from pinghub.handshake import Handshake, accepted
 from pinghub.logs import Log, address_text
 from pinghub.outbox import Outbox
 from pinghub.rates import Rate
+from pinghub.stats import CloseReason
 from pinghub.takeover import Head, Seat
 from pinghub.transports import direct_socket, has_unsent, is_bare, shut_down_writing
 
@@ -81,6 +82,11 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         self._progress = False
         self._pinged = False
         self._controls: Rate | None = None
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes wait for the client to read."""
+        return self._outbox.size
 
     def address(self) -> str:
         """The address of the client, for the log."""
@@ -135,6 +141,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         """Subscribe, in the same reactor turn in which the 101 goes out."""
         manager = self.factory.manager
         manager.subscribe(self.channel_name, self)
+        manager.stats.subscriptions += 1
         limits, sweep = manager.limits, manager.sweep
         if limits.ping_interval:
             # Spread, so that connections that came together are not pinged together.
@@ -305,7 +312,9 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         elif self._publishes is not None and not self._publishes.allows():
             self._fail_connection(CloseCode.POLICY_VIOLATION, "too many messages per second")
         else:
-            self.factory.manager.publish_checked(self.channel_name, payload)
+            manager = self.factory.manager
+            manager.stats.sent += 1
+            manager.publish_checked(self.channel_name, payload)
 
     def _answer_heartbeat(self) -> None:
         if self.state == OPEN:  # No data may follow our close frame.
@@ -402,6 +411,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         if self.state == OPEN:
             self._leave(catch_up=True)
             self._outbox.send(close_frame(code, reason))
+            self.factory.manager.stats.failures[int(code)] += 1
             self.factory.log.debug(
                 "Failed a connection", code=int(code), reason=reason, peer=self.address
             )

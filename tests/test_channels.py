@@ -9,11 +9,12 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.channels import ChannelManager, CloseReason
+from pinghub.channels import MEASURED, ChannelManager
 from pinghub.errors import MessageTooLarge, NotText
 from pinghub.frames import text_frame
 from pinghub.limits import Limits
 from pinghub.outbox import Outbox
+from pinghub.stats import CloseReason
 from pinghub.testing import MemoryReactor, MemoryTransport
 
 
@@ -426,9 +427,10 @@ class Turns:
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
+        self.now = 1.0
 
     def seconds(self) -> float:
-        return 0.0
+        return self.now
 
     def callLater(self, delay: float, callable: Callable[[], object]) -> object:
         self.calls.append(callable)
@@ -439,6 +441,99 @@ class Turns:
         calls, self.calls = self.calls, []
         for call in calls:
             call()
+
+
+class MeasureTests(HubTests):
+    """How long messages take, in turns that a test ends one by one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.turns = Turns()
+        self.manager = ChannelManager(self.turns, Limits(fanout_slice=2))
+        self.timings = self.manager.measure()
+
+    def counted(self) -> tuple[int, float]:
+        """How many messages were measured, and their times together."""
+        return sum(self.timings.latency.counts), self.timings.latency.sum
+
+    def turn(self, seconds: float) -> None:
+        """Let some time pass, and a turn end."""
+        self.turns.now += seconds
+        self.turns.end_of_turn()
+
+    def test_once(self) -> None:
+        """Who measures already goes on."""
+        self.assertIs(self.manager.measure(), self.timings)
+
+    def test_to_the_last_subscriber(self) -> None:
+        """A message takes until its last subscriber has it, some turns later."""
+        for _ in range(3):
+            self.inbox()
+        self.manager.publish("/a", "x")
+        self.turn(0.5)
+        self.assertEqual(self.counted(), (0, 0.0))
+        self.turn(0.25)
+        self.assertEqual(self.counted(), (1, 0.75))
+        self.assertEqual(sum(self.timings.fan_out.counts), 2)
+
+    def test_what_comes_meanwhile(self) -> None:
+        """A message that comes during a fan-out counts from the turn in which it came."""
+        for _ in range(3):
+            self.inbox()
+        self.manager.publish("/a", "x")
+        self.turn(0.5)
+        self.manager.publish("/a", "y")
+        for _ in range(3):
+            self.turn(0.25)
+        # x took 0.75 s; y was behind it, and took the same.
+        self.assertEqual(self.counted(), (2, 1.5))
+
+    def test_channels(self) -> None:
+        """Messages of several channels in one turn count one by one; joined ones as one."""
+        for name in ("/a", "/b"):
+            self.inbox(name)
+            for text in ("x", "y"):
+                self.manager.publish(name, text)
+        self.turn(0.5)
+        self.assertEqual(self.counted(), (2, 1.0))
+
+    def test_a_share(self) -> None:
+        """When there are many turns some of them are measured; each costs a little."""
+        tick = self.manager.sweep.on_tick
+        assert tick is not None
+        self.inbox()
+        for _ in range(50 * MEASURED):
+            self.manager.publish("/a", "x")
+            self.turn(0.0)
+        tick(0.125)
+        self.assertEqual((self.counted()[0], self.timings.lag.sum), (50 * MEASURED, 0.125))
+        for _ in range(50 * MEASURED):
+            self.manager.publish("/a", "x")
+            self.turn(0.0)
+        self.assertLess(self.counted()[0], 52 * MEASURED)
+        self.assertGreater(self.counted()[0], 50 * MEASURED + MEASURED // 3)
+        # And all of them again, when there are few.
+        for _ in range(2):
+            tick(0.0)
+        before = self.counted()[0]
+        for _ in range(10):
+            self.manager.publish("/a", "x")
+            self.turn(0.0)
+        self.assertEqual(self.counted()[0], before + 10)
+
+    def test_the_last_of_it(self) -> None:
+        """A measured message is counted in a turn that is not measured itself."""
+        for _ in range(3):
+            self.inbox()
+        self.manager.publish("/a", "x")
+        tick = self.manager.sweep.on_tick
+        assert tick is not None
+        self.manager._turns = 10**9
+        tick(0.0)
+        self.turn(0.5)
+        self.turn(0.5)
+        self.assertEqual(self.counted(), (1, 1.0))
+        self.assertEqual(sum(self.timings.fan_out.counts), 1)
 
 
 class SliceTests(HubTests):

@@ -26,13 +26,14 @@ LAYERS: list[set[str]] = [
     {"service"},
     {"draining", "listeners"},
     {"admin", "site"},
-    {"resource"},
+    {"metrics", "resource"},
     {"websocket"},
     {"accepts", "arrivals", "takeover"},
     {
         "addresses",
         "adopted",
         "autobahn_options",
+        "channel_info",
         "collector",
         "console",
         "handshake",
@@ -47,7 +48,7 @@ LAYERS: list[set[str]] = [
     },
     {"channels"},
     {"clients", "connections", "outbox", "rates"},
-    {"frames", "limits", "proxies", "sweep"},
+    {"frames", "limits", "proxies", "stats", "sweep"},
     {"errors"},
     {"__init__"},  # which imports nothing until it is asked for something
 ]
@@ -70,6 +71,7 @@ CORE = {
     "plain_posts",
     "proxies",
     "rates",
+    "stats",
     "sweep",
 }
 

@@ -37,6 +37,15 @@ class SweepTests(SynchronousTestCase):
         """Let time pass."""
         self.clock.pump([STEP] * round(seconds / STEP))
 
+    def test_how_late_it_is(self) -> None:
+        """Each turn tells how late it is."""
+        late: list[float] = []
+        self.sweep.on_tick = late.append
+        self.sweep.arm(self.callback(), 10.0)
+        self.clock.advance(0.5)
+        self.clock.advance(0.75)
+        self.assertEqual(late, [0.0, 0.25])
+
     def test_kept_to_within_two_ticks(self) -> None:
         """A deadline is never early and at most two ticks late, whenever it was armed."""
         self.sweep.arm(lambda: None, 1000)

@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.channels import CloseReason
 from pinghub.frames import CloseCode
 from pinghub.limits import Limits
 from pinghub.outbox import Outbox
+from pinghub.stats import CloseReason
 from pinghub.testing import (
     BINARY,
     CLOSE,
