@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO, cast
 
 import twisted.internet
@@ -21,10 +21,15 @@ from twisted.logger import (
 )
 
 from pinghub.errors import ConfigurationError
-from pinghub.logwriter import LogWriter, Unbuffered
-from pinghub.tap import Options, makeService
+from pinghub.log_formats import JsonObserver
+from pinghub.logwriter import LogWriter, Unbuffered, unbuffered
+from pinghub.tap import Options, log_file, makeService
 
 LEVELS = ("debug", "info", "warn", "error")
+FORMATS: dict[str, Callable[[TextIO], ILogObserver]] = {
+    "text": textFileLogObserver,
+    "json": JsonObserver,
+}
 
 
 class CommandOptions(Options):
@@ -38,18 +43,36 @@ class CommandOptions(Options):
             None,
             f"Write lines of this level and above: {', '.join(LEVELS)} (default info)",
         ],
+        [
+            "log-format",
+            None,
+            None,
+            f"How to write them: {', '.join(FORMATS)} (default text)",
+        ],
+        [
+            "log",
+            None,
+            None,
+            "Write them to this file, opened anew at SIGHUP (default standard error)",
+        ],
     ]
 
     def postOptions(self) -> None:
-        """Check the level."""
+        """Check what is ours."""
         super().postOptions()
-        label, level = "--log-level", self["log-level"]
-        if level is None:
-            label = "PINGHUB_LOG_LEVEL"
-            level = self._environment.get(label) or "info"
-        if level not in LEVELS:
-            raise ConfigurationError(label, level, f"give one of {', '.join(LEVELS)}")
-        self["log-level"] = level
+        self["log-level"] = self._choice("log-level", LEVELS, "info")
+        self["log-format"] = self._choice("log-format", tuple(FORMATS), "text")
+        if self["log"] is None:
+            self["log"] = self._environment.get("PINGHUB_LOG", "")
+
+    def _choice(self, option: str, accepted: Sequence[str], default: str) -> str:
+        label, value = f"--{option}", self[option]
+        if value is None:
+            label = "PINGHUB_" + option.upper().replace("-", "_")
+            value = self._environment.get(label) or default
+        if value not in accepted:
+            raise ConfigurationError(label, value, f"give one of {', '.join(accepted)}")
+        return str(value)
 
 
 def double_dashes(arguments: Sequence[str]) -> list[str]:
@@ -60,19 +83,12 @@ def double_dashes(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def log_observer(stream: TextIO | LogWriter, level: str) -> ILogObserver:
+def log_observer(stream: TextIO | LogWriter, level: str, log_format: str = "text") -> ILogObserver:
     """Our own lines of a level and above, and everybody's warnings."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     predicate.setLogLevelForNamespace("pinghub", LogLevel.levelWithName(level))
-    return FilteringLogObserver(textFileLogObserver(cast(TextIO, stream)), [predicate])
-
-
-def unbuffered(stream: TextIO) -> TextIO | Unbuffered:
-    """The descriptor below a stream, if it has one."""
-    try:
-        return Unbuffered(stream.fileno())
-    except OSError:
-        return stream
+    observer = FORMATS[log_format](cast(TextIO, stream))
+    return FilteringLogObserver(observer, [predicate])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,13 +116,22 @@ def the_reactor() -> Any:
 
 def run(options: CommandOptions, reactor: Any) -> None:
     """Run the server that the options describe."""
+    stream: Unbuffered | TextIO = unbuffered(sys.stderr)
+    if options["log"]:
+        try:
+            stream = log_file("--log", options["log"])
+        except ConfigurationError as error:
+            print(f"{options.program}: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+    writer = LogWriter(stream, options["limits"].log_queue)
     service: Any = makeService(options, reactor)
-    writer = LogWriter(unbuffered(sys.stderr), options["limits"].log_queue)
-    observer = log_observer(writer, options["log-level"])
+    service.log_files.append(writer)
+    observer = log_observer(writer, options["log-level"], options["log-format"])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         service.startService()
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         reactor.run()
     finally:
-        writer.finish()
+        for each in service.log_files:
+            each.finish()

@@ -24,6 +24,14 @@ def quoted(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def as_text(value: object, limit: int = 200) -> str | int:
+    """A peer's text for a format that escapes it: cut to ``limit`` characters, and no more."""
+    if isinstance(value, int):
+        return value
+    text = value[:limit].decode("latin-1") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 class Log:
     """The log of one manager's connections.
 
@@ -70,11 +78,11 @@ class Log:
     def _write(self, level: Any, kind: str, peer: dict[str, object]) -> None:
         if not self._passes(level, kind):
             return
-        line = kind
-        for key, value in peer.items():
-            value = value() if callable(value) else value
-            line += f" {key}={quoted(value, self._limits.log_field)}"
-        self._logger.emit(level, "{line}", line=line)
+        most = self._limits.log_field
+        known = {key: each() if callable(each) else each for key, each in peer.items()}
+        line = kind + "".join(f" {key}={quoted(each, most)}" for key, each in known.items())
+        fields = {key: as_text(each, most) for key, each in known.items()}
+        self._logger.emit(level, "{line}", line=line, kind=kind, fields=fields)
 
     def _passes(self, level: Any, kind: str) -> bool:
         second = int(self._clock.seconds())

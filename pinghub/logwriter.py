@@ -37,6 +37,48 @@ class Unbuffered:
         """Nothing waits."""
 
 
+def unbuffered(stream: TextIO) -> TextIO | Unbuffered:
+    """The descriptor below a stream, if it has one."""
+    try:
+        return Unbuffered(stream.fileno())
+    except OSError:
+        return stream
+
+
+class LogFile(Unbuffered):
+    """Appends text to a file, and opens it anew when it is told to.
+
+    Args:
+        path: the file; it is made if it is not there, for its owner and group to read.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stale = False
+        super().__init__(self._open())
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def reopen(self) -> None:
+        """Open the file of that name before the next write: somebody has moved this one."""
+        self._stale = True
+
+    def write(self, text: str) -> None:
+        """Write all of it, to the old file if there cannot be a new one."""
+        if self._stale:
+            self._stale = False
+            with contextlib.suppress(OSError):
+                # Where it was, so that nobody ever finds no descriptor there.
+                new = self._open()
+                os.dup2(new, self._descriptor, inheritable=False)
+                os.close(new)
+        super().write(text)
+
+
 class LogWriter(io.TextIOBase):
     """A text stream whose ``write`` returns at once.
 
@@ -52,12 +94,15 @@ class LogWriter(io.TextIOBase):
         self._stream = stream
         self._queue: queue.Queue[str | None] = queue.Queue(most)
         self._left_out = 0
-        # A daemon: a stream that stays blocked must not keep the process from ending.
-        self._thread = threading.Thread(target=self._pass_on, name="log", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def write(self, text: str) -> int:
         """Let the thread write this, if it is not too far behind."""
+        if self._thread is None:
+            # Not before: twistd forks, and threads stay behind.
+            # A daemon: a stream that stays blocked must not keep the process from ending.
+            self._thread = threading.Thread(target=self._pass_on, name="log", daemon=True)
+            self._thread.start()
         more = f"{self._left_out} log lines were left out here\n" if self._left_out else ""
         try:
             self._queue.put_nowait(more + text)
@@ -70,8 +115,16 @@ class LogWriter(io.TextIOBase):
     def flush(self) -> None:
         """Nothing: the thread flushes."""
 
+    def reopen(self) -> None:
+        """Let the thread open its file anew, if it has one."""
+        if isinstance(self._stream, LogFile):
+            self._stream.reopen()
+            self.write("")
+
     def finish(self, seconds: float = 1.0) -> None:
         """Wait until everything is written, but no longer than this."""
+        if self._thread is None:
+            return
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=seconds)
             self._thread.join(seconds)

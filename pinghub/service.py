@@ -14,6 +14,7 @@ from pinghub.draining import Drain
 from pinghub.errors import ListenError
 from pinghub.listeners import Listeners
 from pinghub.logs import Log
+from pinghub.logwriter import LogWriter
 from pinghub.signals import Signals
 
 
@@ -31,6 +32,9 @@ class PinghubService(Service):
         admin_site: the protocol factory for that.
         handle_signals: whether to take over SIGTERM, SIGINT and SIGHUP of the process once
             the reactor runs.
+
+    Attributes:
+        log_files: what is told to open its file anew at a SIGHUP.
 
     Raises:
         ConfigurationError: an address has none of the accepted forms, or its certificate
@@ -63,9 +67,12 @@ class PinghubService(Service):
         self._delay: Deferred[None] | None = None
         self._drain: Drain | None = None
         self._signals = (
-            Signals(reactor, hurry=self.hurry, note=self._log.info) if handle_signals else None
+            Signals(reactor, hurry=self.hurry, hangup=self._hangup, note=self._log.info)
+            if handle_signals
+            else None
         )
         self._started = False
+        self.log_files: list[LogWriter] = []
 
     @property
     def addresses(self) -> list[str]:
@@ -119,6 +126,13 @@ class PinghubService(Service):
         stopped.addCallback(lambda _: draining.start())
         stopped.addCallback(lambda _: self._admin.close())
         return stopped.addCallback(self._stopped)
+
+    def _hangup(self) -> None:
+        """Open the log files anew, as logrotate asks for."""
+        for each in self.log_files:
+            each.reopen()
+        done = "opened its log files anew" if self.log_files else "has no log file to open anew"
+        self._log.info(f"Received SIGHUP: {done}")
 
     def hurry(self) -> None:
         """Serve no longer, and end the drain at once."""

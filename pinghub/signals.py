@@ -2,7 +2,7 @@
 
 Twisted stops its reactor at the first SIGTERM or SIGINT, ignores the second, ends the process
 by the same signal afterwards, and dies of SIGHUP. Here the first stops the reactor and with it
-drains the server, the second ends the drain, the exit status is 0, and SIGHUP is noted.
+drains the server, the second ends the drain, the exit status is 0, and SIGHUP opens log files anew.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ class Signals:
     Args:
         reactor: told to stop at the first signal.
         hurry: called at the second.
+        hangup: called at each SIGHUP.
         note: logs one line.
     """
 
     def __init__(
-        self, reactor: Any, hurry: Callable[[], None], note: Callable[[str], None]
+        self,
+        reactor: Any,
+        hurry: Callable[[], None],
+        hangup: Callable[[], None],
+        note: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._hurry = hurry
+        self._hangup = hangup
         self._note = note
         self._before: dict[int, Any] = {}
         self._stopping = False
@@ -51,7 +57,7 @@ class Signals:
 
     def _act(self, number: int) -> None:
         if number == signal.SIGHUP:
-            self._note("Received SIGHUP, which does nothing")
+            self._hangup()
         elif self._stopping:
             self._note("Received a second signal: stopping at once")
             self._hurry()

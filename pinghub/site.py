@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
+from pinghub.access_log import AccessLog
 from pinghub.arrivals import TOO_MANY, count_connection, host_of
 from pinghub.channels import ChannelManager
 from pinghub.clients import Place
@@ -83,7 +85,11 @@ class PinghubRequest(Request):
     def process(self) -> None:
         """Find the resource; ``*`` and absolute targets have none."""
         if self.uri.startswith(b"/"):
+            http = self.channel
             super().process()
+            if http.transport is None and self.site.access_log is not None:
+                # A websocket has taken the connection over; the request never ends.
+                self.site.access_log.request(self, HTTPStatus.SWITCHING_PROTOCOLS)
             return
         refusal = BadRequest("The request target has to be a path that begins with a slash.")
         self.channel.refuse(refusal)
@@ -240,8 +246,12 @@ class PinghubChannel(HTTPChannel):
             return False
         longest = min(self.limits.head_line, self.limits.head_size)
         plain = plain_handshake(data, longest, self.limits.head_fields)
+        transport = self.transport
         if plain is None or not self.site.upgrade(self, plain):
             return False
+        if self.site.access_log is not None:
+            line, _, head = data[: plain.end].partition(b"\r\n")
+            self.site.access_log.plain(transport, line, b"\r\n" + head, b"")
         self._released()
         if plain.end < len(data):
             self.rawDataReceived(data[plain.end :])
@@ -268,6 +278,8 @@ class PinghubChannel(HTTPChannel):
             if answer is None:
                 break
             answers.append(answer)
+            if self.site.access_log is not None:
+                self._log_post(data[end : after - len(body)], answer)
             end = after
         if answers:
             self._answered += len(answers)
@@ -275,6 +287,11 @@ class PinghubChannel(HTTPChannel):
             self._write(self.transport, b"".join(answers))
             self._give_way(end < len(data))
         return data[end:]
+
+    def _log_post(self, head: bytes, answer: bytes) -> None:
+        assert self.site.access_log is not None
+        line, _, fields = head.partition(b"\r\n")
+        self.site.access_log.plain(self.transport, line, b"\r\n" + fields, answer)
 
     def _between_requests(self) -> bool:
         """Whether what comes next begins a request, and may be answered at once."""
@@ -399,7 +416,11 @@ class PinghubChannel(HTTPChannel):
         self.site.manager.stats.refusals[refusal.label] += 1
         # The parser's loops end where there is nothing left to parse.
         self.clearLineBuffer()
-        self.transport.write(_answer(refusal))
+        answer = _answer(refusal)
+        self.transport.write(answer)
+        if self.site.access_log is not None:
+            size = len(answer) - answer.index(b"\r\n\r\n") - 4
+            self.site.access_log.refused(self.transport, refusal.status, size)
         self.transport.unregisterProducer()
         self._networkProducer.resumeProducing()
         self._end_in_time()
@@ -478,6 +499,11 @@ class PinghubSite(Site):
         manager: the channels, which bring the bounds and the clock.
         log: where to log; a log of its own when absent.
         private: whether it is for operators, whose connections are not counted.
+        access_log: where each request has its line, if that is wanted.
+
+    Attributes:
+        manager: as given.
+        access_log: as given.
     """
 
     protocol = PinghubChannel  # type: ignore[assignment]  # Twisted declares a function here
@@ -490,6 +516,7 @@ class PinghubSite(Site):
         log: Log | None = None,
         *,
         private: bool = False,
+        access_log: AccessLog | None = None,
     ) -> None:
         super().__init__(
             resource,
@@ -501,6 +528,7 @@ class PinghubSite(Site):
         self.timeOut = None
         self.displayTracebacks = False
         self.manager = manager
+        self.access_log = access_log
         self._log_lines = log or Log(manager.clock, manager.limits)
         self._private = private
 
@@ -547,7 +575,9 @@ class PinghubSite(Site):
         """Nothing was started."""
 
     def log(self, request: object) -> None:
-        """Write no access log: the proxy in front has one."""
+        """Write a line for a request that was answered."""
+        if self.access_log is not None:
+            self.access_log.request(request)
 
     def acceptableProtocols(self) -> list[bytes]:
         """Websockets begin as HTTP/1.1 (RFC 6455)."""

@@ -16,12 +16,14 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from pinghub import __version__
+from pinghub.access_log import AccessLog
 from pinghub.channels import ChannelManager
 from pinghub.collector import tune_collector
 from pinghub.connections import raise_descriptor_limit
 from pinghub.errors import ConfigurationError
 from pinghub.limits import Bound, Limits, bounds, default_text
 from pinghub.logs import Log
+from pinghub.logwriter import LogFile, LogWriter, unbuffered
 from pinghub.origins import OriginPolicy
 from pinghub.proxies import TrustedProxies
 from pinghub.resource import PinghubResource
@@ -64,7 +66,15 @@ class Options(UsageOptions):
         "64k, 1m, 2g; times are seconds, or 500ms, 30s, 5m, 1h. Every option can also be set "
         "in the environment, as PINGHUB_MAX_MESSAGE for --max-message."
     )
-    optParameters = _parameters()
+    optParameters = [
+        *_parameters(),
+        [
+            "access-log",
+            None,
+            None,
+            "Write a line for each request to this file, or to - for standard output (none)",
+        ],
+    ]
     optFlags = [["no-console", None, "Do not show the console page on GET"]]
 
     program = "pinghub"
@@ -124,6 +134,8 @@ class Options(UsageOptions):
             self[name] = self._given[name] or from_environment
         self["addr"] = self["addr"] or [DEFAULT_ADDR]
         self["no-console"] = self["no-console"] or self._flag("no-console")
+        if self["access-log"] is None:
+            self["access-log"] = self._environment.get("PINGHUB_ACCESS_LOG", "")
         self["limits"] = Limits(**dict(self._bounds()))
         self["origins"] = OriginPolicy(self["origin"])
         self["proxies"] = TrustedProxies(self["trust-proxy"])
@@ -200,9 +212,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         log=log,
     )
     try:
-        return PinghubService(
+        files = _access_log_files(options)
+        access_log = AccessLog(files[0], manager.proxies) if files else None
+        service = PinghubService(
             manager,
-            PinghubSite(resource, manager, log),
+            PinghubSite(resource, manager, log, access_log=access_log),
             options["addr"],
             reactor,
             origins=str(options["origins"]),
@@ -213,3 +227,27 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     except ConfigurationError as error:
         print(f"{options.program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    service.log_files += files
+    return service
+
+
+def _access_log_files(options: Options) -> list[LogWriter]:
+    """The file of the access log; none if none is wanted."""
+    path = options["access-log"]
+    if not path:
+        return []
+    stream = unbuffered(sys.stdout) if path == "-" else log_file("--access-log", path)
+    return [LogWriter(stream, options["limits"].log_queue)]
+
+
+def log_file(option: str, path: str) -> LogFile:
+    """Open a log file.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        return LogFile(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(option, path, f"cannot write: {reason.lower()}") from None

@@ -61,7 +61,7 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def emit(self, level: object, form: str, line: str) -> None:
+    def emit(self, level: object, form: str, line: str, **fields: object) -> None:
         self.lines.append(line)
 
 

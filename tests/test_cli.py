@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import runpy
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -25,7 +27,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import __version__, cli, tap
 from pinghub.cli import LEVELS, CommandOptions, double_dashes, log_observer, main, run
-from pinghub.logwriter import Unbuffered
 
 
 class Reactor(MemoryReactorClock):
@@ -203,6 +204,20 @@ class RunTests(CommandTests):
         self.environment["PINGHUB_LOG_LEVEL"] = "error"
         self.assertEqual(len(self.started("--log-level=debug")), 1)
 
+    def test_log_file(self) -> None:
+        """The log can go to a file, in either form."""
+        for arguments, environment in (
+            (("-log={}", "-log-format=json"), {}),
+            ((), {"PINGHUB_LOG": "{}", "PINGHUB_LOG_FORMAT": "json"}),
+        ):
+            self.setUp()
+            path = self.mktemp()
+            for name, value in environment.items():
+                self.environment[name] = value.replace("{}", path)
+            self.assertEqual(self.started(*(each.replace("{}", path) for each in arguments)), [])
+            (line,) = Path(path).read_text().splitlines()
+            self.assertTrue(json.loads(line)["message"].startswith("Listening on "))
+
 
 class RefusalTests(CommandTests):
     """A server that does not start."""
@@ -237,6 +252,10 @@ class RefusalTests(CommandTests):
             ("-drain=-1",): "--drain=-1: give a time",
             ("-log-level=",): "--log-level=: give one of",
             ("-log-level=loud",): "loud: give one of debug, info, warn, error",
+            ("-log-format=xml",): "--log-format=xml: give one of text, json",
+            ("-log=/nowhere/file",): "--log=/nowhere/file: cannot write: no such file",
+            ("-access-log=/nowhere/file",): "--access-log=/nowhere/file: cannot write: no such",
+            ("-access-log=a\0b",): "cannot write: embedded null byte",
             ("-no-console=1",): "no-console",
         }
         for arguments, part in cases.items():
@@ -252,6 +271,7 @@ class RefusalTests(CommandTests):
             "PINGHUB_DRAIN": "soon",
             "PINGHUB_NO_CONSOLE": "maybe",
             "PINGHUB_LOG_LEVEL": "loud",
+            "PINGHUB_LOG_FORMAT": "xml",
         }
         for name, value in cases.items():
             self.setUp()
@@ -341,17 +361,3 @@ class LogTests(SynchronousTestCase):
         own = [f"pinghub#{each}" for each in (*LEVELS, "critical")]
         for number, level in enumerate(LEVELS):
             self.assertEqual(self.written(level), own[number:] + others, level)
-
-
-class UnbufferedTests(SynchronousTestCase):
-    """Where the log goes."""
-
-    def test_a_stream_with_a_descriptor(self) -> None:
-        """The log goes to the descriptor of the standard error, past Python's buffers."""
-        with open(os.devnull, "w") as stream:
-            self.assertIsInstance(cli.unbuffered(stream), Unbuffered)
-
-    def test_a_stream_without(self) -> None:
-        """A stream without a descriptor is written to as it is."""
-        stream = io.StringIO()
-        self.assertIs(cli.unbuffered(stream), stream)

@@ -28,7 +28,8 @@ LAYERS: list[set[str]] = [
     {"admin", "site"},
     {"metrics", "resource"},
     {"websocket"},
-    {"accepts", "arrivals", "takeover"},
+    {"access_log", "takeover"},
+    {"accepts", "arrivals"},
     {
         "addresses",
         "adopted",
@@ -37,6 +38,7 @@ LAYERS: list[set[str]] = [
         "collector",
         "console",
         "handshake",
+        "log_formats",
         "logs",
         "logwriter",
         "names",

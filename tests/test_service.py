@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
@@ -12,6 +13,7 @@ from pinghub.errors import ConfigurationError, ListenError
 from pinghub.limits import Limits
 from pinghub.listeners import Listeners
 from pinghub.logs import Log
+from pinghub.logwriter import LogFile, LogWriter
 from pinghub.service import PinghubService
 from pinghub.testing import MemoryServer
 from tests.helpers import take_port
@@ -27,6 +29,27 @@ class ServiceTests(SynchronousTestCase):
     def service(self, *addresses: str) -> PinghubService:
         """A service that listens on these addresses."""
         return PinghubService(self.server.manager, self.server.site, addresses, self.reactor)
+
+    def test_hangup(self) -> None:
+        """At a SIGHUP log files are opened anew, and the log says whether there are any."""
+        lines: list[str] = []
+        self.patch(Log, "info", lambda _, line: lines.append(line))
+        service = self.service("127.0.0.1:8081")
+        service._hangup()
+        path = Path(self.mktemp())
+        writer = LogWriter(LogFile(str(path)), 10)
+        service.log_files.append(writer)
+        path.unlink()
+        service._hangup()
+        writer.finish()
+        self.assertTrue(path.exists())
+        self.assertEqual(
+            lines,
+            [
+                "Received SIGHUP: has no log file to open anew",
+                "Received SIGHUP: opened its log files anew",
+            ],
+        )
 
     def test_listens_once(self) -> None:
         """It listens in the privileged step, and does not do so again."""

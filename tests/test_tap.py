@@ -499,7 +499,7 @@ class ParameterTests(SynchronousTestCase):
         """There is an option for every bound that has one, and a few more."""
         options = Options({})
         names = {bound.option for bound in BOUNDS.values()}
-        names |= {"addr", "origin", "post-only", "admin", "trust-proxy", "no-console"}
+        names |= {"addr", "origin", "post-only", "admin", "trust-proxy", "no-console", "access-log"}
         names |= {"h", "help", "version"}
         offered = {each.rstrip("=") for each in options.longOpt} | set(options.shortOpt)
         self.assertEqual(offered, names)
