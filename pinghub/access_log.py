@@ -10,32 +10,65 @@ import re
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any
 
 from twisted.web.http import datetimeToLogString
 
 from pinghub.arrivals import host_of
 from pinghub.logwriter import LogWriter
 from pinghub.proxies import TrustedProxies
+from pinghub.sweep import Clock
 
 FIELD = 1000
 """How many characters of a request line or header field are written; one escape takes four."""
+
+MOST = 200
+"""How many lines wait at most."""
+
+DELAY = 0.1
+"""How long they wait at most, in seconds."""
 
 _HARMFUL = re.compile(rb"[^ !#-\[\]-~]")
 _FIELDS = re.compile(rb"(?i)\r\n(referer|user-agent|x-forwarded-for):[\t ]*([^\r]*)")
 
 
 class AccessLog:
-    """Writes the lines.
+    """Writes the lines, some at a time: to wake the writer for each would cost more than the line.
+
+    Bounded: at most ``MOST`` lines wait, for ``DELAY`` seconds. What the writer cannot take it
+    leaves out.
 
     Args:
-        stream: where to; it has to return at once.
+        writer: where to.
         proxies: whose word about a client's address is taken.
+        clock: the reactor, or a clock that a test advances.
     """
 
-    def __init__(self, stream: LogWriter | TextIO, proxies: TrustedProxies) -> None:
-        self._stream = stream
+    def __init__(self, writer: LogWriter, proxies: TrustedProxies, clock: Clock) -> None:
+        self._writer = writer
         self._proxies = proxies
+        self._clock = clock
+        self._lines: list[str] = []
+        self._call: Any = None
+
+    def flush(self) -> None:
+        """Hand all lines to the writer."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+        if self._lines:
+            self._writer.write("".join(self._lines))
+            self._lines.clear()
+
+    def finish(self) -> None:
+        """Hand all lines to the writer, and wait a moment until they are written."""
+        self.flush()
+        self._writer.finish()
+
+    def reopen(self) -> None:
+        """Open the file anew, for the lines to come."""
+        self.flush()
+        self._writer.reopen()
 
     def request(self, request: Any, status: int | None = None) -> None:
         """Write a line for a request of twisted.web.
@@ -82,7 +115,11 @@ class AccessLog:
     ) -> None:
         client = self._proxies.client(host_of(transport), forwarded)
         now = _date(int(time.time()))
-        self._stream.write(f'{client or "-"} - - {now} "{_escaped(line)}" {result} {tail}\n')
+        self._lines.append(f'{client or "-"} - - {now} "{_escaped(line)}" {result} {tail}\n')
+        if len(self._lines) >= MOST:
+            self.flush()
+        elif self._call is None:
+            self._call = self._clock.callLater(DELAY, self.flush)
 
 
 # A publisher sends the same header fields again and again. At most 256 times ``head_line`` is

@@ -98,7 +98,7 @@ class LogWriter(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Let the thread write this, if it is not too far behind."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             # Not before: twistd forks, and threads stay behind.
             # A daemon: a stream that stays blocked must not keep the process from ending.
             self._thread = threading.Thread(target=self._pass_on, name="log", daemon=True)

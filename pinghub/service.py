@@ -9,6 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 
+from pinghub.access_log import AccessLog
 from pinghub.channels import ChannelManager
 from pinghub.draining import Drain
 from pinghub.errors import ListenError
@@ -30,6 +31,7 @@ class PinghubService(Service):
         log: where to log.
         admin_addresses: where operators and balancers find the private endpoint.
         admin_site: the protocol factory for that.
+        access_log: the access log of the site, which is written to the end when it stops.
         handle_signals: whether to take over SIGTERM, SIGINT and SIGHUP of the process once
             the reactor runs.
 
@@ -54,6 +56,7 @@ class PinghubService(Service):
         log: Log | None = None,
         admin_addresses: Sequence[str] = (),
         admin_site: IProtocolFactory | None = None,
+        access_log: AccessLog | None = None,
         handle_signals: bool = False,
     ) -> None:
         self._manager = manager
@@ -72,7 +75,8 @@ class PinghubService(Service):
             else None
         )
         self._started = False
-        self.log_files: list[LogWriter] = []
+        self._access_log = access_log
+        self.log_files: list[LogWriter | AccessLog] = [access_log] if access_log else []
 
     @property
     def addresses(self) -> list[str]:
@@ -164,6 +168,8 @@ class PinghubService(Service):
     def _stopped(self, _: object) -> None:
         if self._signals is not None:
             self._signals.stop()
+        if self._access_log is not None:
+            self._access_log.finish()
         connections = self._manager.connections
         connections.leaving = connections.draining = False
         self._log.plain("Stopped")

@@ -212,9 +212,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         log=log,
     )
     try:
-        files = _access_log_files(options)
-        access_log = AccessLog(files[0], manager.proxies) if files else None
-        service = PinghubService(
+        access_log = _access_log(options, manager)
+        return PinghubService(
             manager,
             PinghubSite(resource, manager, log, access_log=access_log),
             options["addr"],
@@ -222,22 +221,21 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             origins=str(options["origins"]),
             log=log,
             handle_signals=True,
+            access_log=access_log,
             **_private_endpoint(options, manager, log),
         )
     except ConfigurationError as error:
         print(f"{options.program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    service.log_files += files
-    return service
 
 
-def _access_log_files(options: Options) -> list[LogWriter]:
-    """The file of the access log; none if none is wanted."""
+def _access_log(options: Options, manager: ChannelManager) -> AccessLog | None:
     path = options["access-log"]
     if not path:
-        return []
+        return None
     stream = unbuffered(sys.stdout) if path == "-" else log_file("--access-log", path)
-    return [LogWriter(stream, options["limits"].log_queue)]
+    writer = LogWriter(stream, options["limits"].log_queue)
+    return AccessLog(writer, manager.proxies, manager.clock)
 
 
 def log_file(option: str, path: str) -> LogFile:

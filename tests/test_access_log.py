@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import Limits, OriginPolicy, TrustedProxies
-from pinghub.access_log import FIELD, AccessLog
+from pinghub.access_log import DELAY, FIELD, MOST, AccessLog
+from pinghub.logwriter import LogWriter
 from pinghub.site import PinghubSite
 from pinghub.testing import TEXT, MemoryServer, client_frame, http_request, upgrade_request
 
@@ -19,23 +19,43 @@ LINE = re.compile(
 Line = tuple[str, str, int, int, str, str]
 
 
+class Writer(LogWriter):
+    """A writer that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.told: list[str] = []
+
+    def write(self, text: str) -> int:
+        """Keep it."""
+        self.texts.append(text)
+        return len(text)
+
+    def reopen(self) -> None:
+        """Note it, and what came before."""
+        self.told.append(f"reopen behind {len(self.texts)}")
+
+    def finish(self, seconds: float = 1.0) -> None:
+        """The same."""
+        self.told.append(f"finish behind {len(self.texts)}")
+
+
 class AccessLogTests(SynchronousTestCase):
     """A server with an access log."""
 
     def setUp(self) -> None:
         proxies = TrustedProxies(["192.0.2.7", "unix"])
         self.server = MemoryServer(Limits(max_message=100), proxies)
-        self.stream = io.StringIO()
-        access_log = AccessLog(self.stream, self.server.manager.proxies)
-        self.server.site = PinghubSite(
-            self.server.resource, self.server.manager, access_log=access_log
-        )
+        self.writer = Writer()
+        manager = self.server.manager
+        self.access_log = AccessLog(self.writer, manager.proxies, manager.clock)
+        self.server.site = PinghubSite(self.server.resource, manager, access_log=self.access_log)
 
     def lines(self) -> list[Line]:
         """The lines since the last time: client, request, status, size, referer, agent."""
-        text = self.stream.getvalue()
-        self.stream.seek(0)
-        self.stream.truncate()
+        self.access_log.flush()
+        text = "".join(self.writer.texts)
+        self.writer.texts.clear()
         found = list(LINE.finditer(text))
         self.assertEqual("".join(each[0] for each in found), text)
         return [(each[1], each[2], int(each[3]), int(each[4]), each[5], each[6]) for each in found]
@@ -137,6 +157,27 @@ class AccessLogTests(SynchronousTestCase):
             self.assertEqual(self.line()[5], "x" * FIELD)
             self.server.request("POST", "/a", b"x", Referer='"' * 2 * FIELD, **origin)
             self.assertEqual(len(self.line()[4]), FIELD)
+
+    def test_some_at_a_time(self) -> None:
+        """Lines wait for others, for a moment, and not too many."""
+        self.server.request("POST", "/a", b"x")
+        self.server.request("POST", "/b", b"x")
+        self.assertEqual(self.writer.texts, [])
+        self.server.run(DELAY + 1)
+        (text,) = self.writer.texts
+        self.assertEqual(text.count("\n"), 2)
+        for _ in range(MOST):
+            self.server.request("POST", "/a", b"x")
+        self.assertEqual([each.count("\n") for each in self.writer.texts], [2, MOST])
+        self.assertEqual(len(self.lines()), MOST + 2)
+
+    def test_nothing_is_left(self) -> None:
+        """What waits is written before the file is opened anew, and at the end."""
+        self.server.request("POST", "/a", b"x")
+        self.access_log.reopen()
+        self.server.request("POST", "/a", b"x")
+        self.access_log.finish()
+        self.assertEqual(self.writer.told, ["reopen behind 1", "finish behind 2"])
 
     def test_none(self) -> None:
         """Without one, nothing is written."""
