@@ -1,0 +1,1 @@
+"""What docs/publishing.md tells application servers to do, done."""
