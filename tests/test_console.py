@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pinghub import console
 from pinghub.console import HEADERS, page
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
@@ -85,10 +88,71 @@ class PageTests(SynchronousTestCase):
         """The page loads nothing and has no inline handlers: the policy would stop both."""
         document = Document(page("/news").decode())
         names = {name for name, _ in document.attributes}
-        self.assertFalse(names & {"src", "href", "action", "style", "srcset"})
+        self.assertFalse(names & {"src", "action", "style", "srcset"})
+        # The icon. Browsers would ask for /favicon.ico otherwise, and get a page like this one.
+        links = [value or "" for name, value in document.attributes if name == "href"]
+        self.assertEqual([link.partition(",")[0] for link in links], ["data:image/svg+xml"])
         self.assertEqual([name for name in names if name.startswith("on")], [])
         self.assertEqual(document.elements.count("script"), 1)
         self.assertEqual(document.elements.count("style"), 1)
+
+    def test_size(self) -> None:
+        """The page is less than 60 kB: each GET sends all of it, as it is."""
+        self.assertLess(len(page("/news")), 60_000)
+
+    def test_a_bare_tag(self) -> None:
+        """The page has a lower-case ``<html>`` without attributes: what clients look for."""
+        self.assertEqual(page("/news").count(b"<html>"), 1)
+
+    def test_color_scheme_comes_first(self) -> None:
+        """A browser knows that the page may be dark before it has read any style: no flash."""
+        text = page("/news").decode()
+        self.assertLess(text.index('name="color-scheme"'), text.index("<style>"))
+
+
+class ScriptTests(SynchronousTestCase):
+    """The one script that the modules of the page become."""
+
+    def setUp(self) -> None:
+        self.script = Document(page("/news").decode()).texts["script"]
+
+    def modules(self) -> dict[str, str]:
+        """The modules of the page, by file."""
+        found = {each.name: each for each in files(console).iterdir()}
+        return {name: each.read_text() for name, each in found.items() if name.endswith(".js")}
+
+    def test_complete(self) -> None:
+        """Every module is in it, once, behind those that it imports."""
+        begun: set[str] = set()
+        for name in sorted(self.modules(), key=lambda name: self.place(name)):
+            imported = set(re.findall(r'from "\./(.+)";', self.modules()[name]))
+            self.assertLessEqual(imported, begun, name)
+            begun.add(name)
+        self.assertIn("pinghub.js", begun)
+
+    def place(self, name: str) -> int:
+        """Where in the script a module is."""
+        exported = re.findall(r"^export (\w+ \w+)", self.modules()[name], re.MULTILINE)
+        mark = f"\n{exported[0]}" if exported else 'document.documentElement.lang = "en"'
+        self.assertEqual(self.script.count(mark), 1, name)
+        return self.script.index(mark)
+
+    def test_no_imports(self) -> None:
+        """Nothing is imported any more: there is nothing to load it from."""
+        self.assertEqual(re.findall(r"^(?:import|export)\b.*", self.script, re.MULTILINE), [])
+        self.assertNotIn("import(", self.script)
+
+    def test_comments(self) -> None:
+        """Lines of comment are left out, and nothing else: no template literal looks like one."""
+        self.assertEqual(re.findall(r"^\s*(?://|/\*|\*).*", self.script, re.MULTILINE), [])
+        for name, text in self.modules().items():
+            for literal in re.findall(r"`[^`]*`", re.sub(r"(?m)^ *(//|/?\*).*", "", text)):
+                self.assertNotIn("\n", literal, name)
+
+    def test_no_end(self) -> None:
+        """Nothing in it ends the script, or begins what hides its end."""
+        for mark in ("</script", "<script", "<!--"):
+            self.assertNotIn(mark, self.script.lower())
 
 
 class HeaderTests(SynchronousTestCase):
@@ -109,10 +173,14 @@ class HeaderTests(SynchronousTestCase):
             {name: sources for name, sources in policy().items() if name not in hashed},
             {
                 "default-src": ["'none'"],
-                "connect-src": ["'self'", "ws:", "wss:"],
+                # Websockets of the own server among them; tests/browser tries it.
+                "connect-src": ["'self'"],
+                "img-src": ["data:"],
                 "base-uri": ["'none'"],
                 "form-action": ["'none'"],
                 "frame-ancestors": ["'none'"],
+                "require-trusted-types-for": ["'script'"],
+                "trusted-types": ["'none'"],
             },
         )
 
