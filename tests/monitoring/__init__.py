@@ -1,0 +1,1 @@
+"""What operators put around Pinghub: Prometheus with its rules, a dashboard, and their own eyes."""
