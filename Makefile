@@ -76,6 +76,25 @@ faults-short: $(VENV)/test.stamp ## The same in a few minutes
 proxies: $(VENV)/browser.stamp ## Run the tests behind real proxies; needs nginx, haproxy, chromium
 	$(BIN)/python $(TRIAL) -j 2 tests.proxies
 
+.PHONY: javascript
+javascript: $(VENV)/test.stamp ## Run the tests of the JavaScript client; needs npm
+	cd tests/clients/node && npm install
+	cd tests/javascript && npm install
+	$(BIN)/python $(TRIAL) tests.test_javascript
+
+.PHONY: browser
+browser: $(VENV)/browser.stamp ## Run the tests of the console; needs chromium and npm
+	cd tests/browser && npm install
+	$(BIN)/python $(TRIAL) -j 2 tests.browser
+
+.PHONY: monitoring
+monitoring: $(VENV)/test.stamp ## Run the tests with Prometheus; needs prometheus
+	$(BIN)/python $(TRIAL) tests.monitoring
+
+.PHONY: publishing
+publishing: $(VENV)/test.stamp ## Run the examples of docs/publishing.md in all languages that are there
+	$(BIN)/python $(TRIAL) tests.publishing
+
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
 	$(BIN)/python tests/conformance/install.py
@@ -115,7 +134,8 @@ package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and t
 .PHONY: clean
 clean: ## Remove all that these commands made
 	rm -rf $(VENV) .conformance .hypothesis .mypy_cache .ruff_cache _trial_temp* dist mutants
-	rm -rf .coverage* benchmarks/built tests/clients/node/node_modules twisted/plugins/dropin.cache
+	rm -rf .coverage* benchmarks/built tests/*/node_modules tests/clients/node/node_modules
+	rm -rf twisted/plugins/dropin.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # One environment: each step builds on the one before, so that no two of them ever install into
