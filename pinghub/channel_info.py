@@ -62,6 +62,8 @@ class Listing:
         """Begin."""
         # Not as a pull producer: twisted.web would then ask for 10 ms without a break.
         self._request.registerProducer(self, True)
+        # An HTTPChannel that closes forgets its producer instead of stopping it.
+        self._request.notifyFinish().addErrback(lambda _: self.stopProducing())
         self._soon()
 
     def _soon(self) -> None:
@@ -93,6 +95,7 @@ class Listing:
         self._paused = True
         if self._call is not None:
             self._call.cancel()
+            self._call = None
 
 
 def listing(

@@ -101,6 +101,7 @@ class PinghubRequest(Request):
             # Half an answer must not look like a whole one.
             self.channel.abort()
             return reason
+        self.site.manager.stats.refusals[InternalError.label] += 1
         body = refuse(self, InternalError())
         self.setHeader("Content-Length", str(len(body)))
         self.write(body)

@@ -34,7 +34,7 @@ DEFAULT_ADDR = ":8081"
 _REPEATABLE = ("addr", "origin", "post-only", "admin", "trust-proxy")
 # Addresses that name no interface mean all of them.
 _EVERYWHERE = re.compile(r":.*|(?:haproxy:)?(?:tcp6?|ssl):(?!.*interface=[^:]).*", re.DOTALL)
-_PRIVATE = "name a private address, such as 127.0.0.1:9090 or the path of a unix socket"
+_PRIVATE = "name a private address, such as 127.0.0.1:9080 or the path of a unix socket"
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
 
@@ -97,7 +97,7 @@ class Options(UsageOptions):
         self._given["post-only"].append(value)
 
     def opt_admin(self, value: str) -> None:
-        """Answer /healthz and /readyz on a private address: 127.0.0.1:9090 (repeatable; none)."""
+        """Answer health checks, metrics and operators at 127.0.0.1:9080, say (repeatable; none)."""
         self._given["admin"].append(value)
 
     def opt_trust_proxy(self, value: str) -> None:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.channel_info import CLOSED, SCANNED, SLICE, Closing, Listing, describe, listing
+from pinghub.channel_info import (
+    CLOSED,
+    SCANNED,
+    SLICE,
+    Closing,
+    Listing,
+    describe,
+    listing,
+)
 from pinghub.channels import ChannelManager
 
 
@@ -47,6 +59,11 @@ class Request:
         self.written: list[bytes] = []
         self.finished = False
         self.producer: Any = None
+        self.gone: Deferred[None] = Deferred()
+
+    def notifyFinish(self) -> Deferred[None]:
+        """Tell when the client is gone."""
+        return self.gone
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Keep it; it is asked by the test."""
@@ -210,7 +227,7 @@ class ListingTests(InfoTests):
     def test_a_client_that_leaves(self) -> None:
         """Nothing more is written, whether it read or not."""
         self.fill(3 * SLICE)
-        for paused in (False, True):
+        for paused, forgotten in product((False, True), repeat=2):
             request = Request()
             Listing(request, self.manager, "", None).start()
             self.turn()
@@ -218,7 +235,9 @@ class ListingTests(InfoTests):
                 request.producer.pauseProducing()
                 self.turn()
             written = len(request.written)
-            request.producer.stopProducing()
+            if not forgotten:
+                request.producer.stopProducing()
+            request.gone.errback(Failure(ConnectionLost()))
             self.assertEqual([call for call in self.clock.calls if not call.cancelled], [])
             self.assertEqual(len(request.written), written)
 

@@ -683,9 +683,10 @@ class OtherResourceTests(SiteTests):
         self.assertTrue(peer.transport.ended)
 
     def test_a_fault(self) -> None:
-        """A resource that raises is answered 500, without details, and logged once."""
+        """A resource that raises is answered 500, without details; logged once, and counted."""
         response = self.server.request("GET", "/broken")
         self.assertEqual(response.status, 500)
+        self.assertEqual(self.server.manager.stats.refusals, {"internal-error": 1})
         self.assertEqual(response.headers["content-type"], "text/plain; charset=utf-8")
         self.assertEqual(response.body.count(b"\n"), 1)
         self.assertNotIn(b"broken", response.body)
