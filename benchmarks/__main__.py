@@ -15,7 +15,16 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.plots import draw
-from benchmarks.servers import BUILT, RESULTS, Server, Start, descriptor_limit, given, known
+from benchmarks.servers import (
+    BUILT,
+    RESULTS,
+    Server,
+    Start,
+    descriptor_limit,
+    given,
+    known,
+    on_request,
+)
 from benchmarks.workloads import WORKLOADS, FailedError, Workload
 
 
@@ -66,6 +75,7 @@ def main() -> None:
     descriptor_limit()
     servers = known()
     if options.servers:
+        servers |= on_request()
         servers = {name: servers[name] for name in options.servers.split(",")}
     servers.update(given(text) for text in options.server)
     chosen = [

@@ -270,6 +270,14 @@ def known() -> dict[str, Start]:
     return found
 
 
+def on_request() -> dict[str, Start]:
+    """What Pinghub takes for options that most do without; measured if they are named."""
+    return {
+        "metrics": lambda: pinghub(f"--admin=127.0.0.1:{unused_port()}"),
+        "access log": lambda: pinghub(f"--access-log={os.devnull}"),
+    }
+
+
 def versions() -> dict[str, str]:
     """The version of everything that takes part."""
     found = {}
