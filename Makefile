@@ -93,7 +93,7 @@ monitoring: $(VENV)/test.stamp ## Run the tests with Prometheus; needs prometheu
 
 .PHONY: publishing
 publishing: $(VENV)/test.stamp ## Run the examples of docs/publishing.md in all languages that are there
-	$(BIN)/python $(TRIAL) tests.publishing
+	$(BIN)/python $(TRIAL) -j 2 tests.publishing
 
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
