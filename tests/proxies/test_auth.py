@@ -6,6 +6,7 @@ The tokens are made by the code in docs/authentication.md; those that are meant 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hmac
@@ -20,12 +21,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from unittest import skipUnless
 from urllib.parse import quote, unquote
 
+import websockets
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect as connect_websocket
 
 from pinghub.testing import CLOSE, TEXT, client_frame, http_request, upgrade_request
 from tests.faults.harness import PATIENCE, Peer, eventually
@@ -376,23 +378,27 @@ class Both:
 
         def test_websockets(self) -> None:
             """A client that others wrote learns the status of a refusal, and gets messages."""
-            url = f"wss://localhost:{self.port}"
+            # Not the one with threads: two of them share a TLS connection, which OpenSSL does not
+            # allow and Python 3.11 does not prevent. One request in 600 never left it.
+            asyncio.run(self.use_websockets(f"wss://localhost:{self.port}"))
+
+        async def use_websockets(self, url: str) -> None:
             refused = {
                 "/me/inbox": 401,
                 f"/me/inbox?token={token('alice', -1)}": 401,
                 f"/user/bob/inbox?token={token('alice')}": 403,
                 f"/else?token={token('alice')}": 403,
             }
+            context = self.proxy.context
+            connect = partial(websockets.connect, ssl=context, open_timeout=PATIENCE)
             for path, status in refused.items():
                 with self.assertRaises(InvalidStatus) as caught:
-                    connect_websocket(url + path, ssl=self.proxy.context, open_timeout=PATIENCE)
+                    await connect(url + path)
                 self.assertEqual(caught.exception.response.status_code, status, path)
             path = f"/me/inbox?token={token('alice')}"
-            with connect_websocket(
-                url + path, ssl=self.proxy.context, open_timeout=PATIENCE
-            ) as websocket:
+            async with connect(url + path) as websocket:
                 self.assertEqual(self.publish("/user/alice/inbox"), 1)
-                self.assertEqual(websocket.recv(PATIENCE), "from inside")
+                self.assertEqual(await asyncio.wait_for(websocket.recv(), PATIENCE), "from inside")
 
         def test_own_channels(self) -> None:
             """/me/inbox of a user is what others know as /user/name/inbox, whatever the names."""
