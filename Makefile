@@ -95,6 +95,10 @@ monitoring: $(VENV)/test.stamp ## Run the tests with Prometheus; needs prometheu
 publishing: $(VENV)/test.stamp ## Run the examples of docs/publishing.md in all languages that are there
 	$(BIN)/python $(TRIAL) -j 2 tests.publishing
 
+.PHONY: backplane
+backplane: $(VENV)/backplane.stamp ## Run the tests with a real Redis; needs redis-server and nginx
+	$(BIN)/python $(TRIAL) -j 2 tests.backplane
+
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
 	$(BIN)/python tests/conformance/install.py
@@ -159,7 +163,11 @@ $(VENV)/browser.stamp: $(VENV)/test.stamp
 	$(PIP) install --group browser
 	@touch $@
 
-$(VENV)/lint.stamp: $(VENV)/browser.stamp
+$(VENV)/backplane.stamp: $(VENV)/browser.stamp
+	$(PIP) install --group backplane
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/backplane.stamp
 	$(PIP) install --group lint
 	@touch $@
 

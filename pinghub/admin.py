@@ -12,15 +12,19 @@ from typing import Any
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pinghub.channel_info import Closing, Listing, describe
+from pinghub.backplane import Backplane, InProcess
+from pinghub.channel_info import Listing, describe
 from pinghub.channels import Channel, ChannelManager
+from pinghub.closing import Closing
 from pinghub.errors import BadRequest, MethodNotAllowed, NotFound, Refusal
+from pinghub.frames import CloseCode
 from pinghub.metrics import Metrics
 from pinghub.names import channel_name
 from pinghub.resource import SERVER, body_answer, refuse, text_answer
 
 READ = (b"GET", b"HEAD")
 CHANNELS = b"/channels"
+CLOSED = "this channel was closed: reconnect"
 _HELP = "There are /healthz, /readyz, /metrics, /channels and /channels/NAME here."
 
 
@@ -29,7 +33,7 @@ class AdminResource(Resource):
 
     ``/healthz`` is answered 200 as long as the process serves anybody. ``/readyz`` is answered
     200 while new connections are welcome, and 503 from the moment at which the server is told
-    to stop: a balancer that asks it sends nobody any more.
+    to stop, and while the backplane is down: a balancer that asks it sends nobody any more.
 
     ``/metrics`` is for Prometheus. ``/channels`` lists the channels in JSON, those whose names
     begin with ``prefix``, and at most ``limit`` of them; ``/channels/NAME`` shows one, and
@@ -37,14 +41,16 @@ class AdminResource(Resource):
 
     Args:
         manager: the channels.
+        backplane: what connects them to those of other servers, if anything does.
     """
 
     isLeaf = True
 
-    def __init__(self, manager: ChannelManager) -> None:
+    def __init__(self, manager: ChannelManager, backplane: Backplane | None = None) -> None:
         super().__init__()
         self._manager = manager
-        self._metrics = Metrics(manager)
+        self._backplane: Backplane = backplane or InProcess(manager)
+        self._metrics = Metrics(manager, self._backplane)
 
     def render(self, request: Any) -> bytes | int:
         """Answer a request (twisted.web.resource.IResource)."""
@@ -63,9 +69,7 @@ class AdminResource(Resource):
         if request.path == b"/healthz":
             return text_answer(request, HTTPStatus.OK, "OK")
         if request.path == b"/readyz":
-            if self._manager.connections.leaving:
-                return text_answer(request, HTTPStatus.SERVICE_UNAVAILABLE, "stopping")
-            return text_answer(request, HTTPStatus.OK, "OK")
+            return self._readiness(request)
         if request.path == b"/metrics":
             body, content_type = self._metrics.render(request.getHeader("accept") or "")
             request.setHeader("Content-Type", content_type)
@@ -73,6 +77,13 @@ class AdminResource(Resource):
         if request.path == CHANNELS:
             return self._list(request)
         raise NotFound(_HELP)
+
+    def _readiness(self, request: Any) -> bytes:
+        if self._manager.connections.leaving:
+            return text_answer(request, HTTPStatus.SERVICE_UNAVAILABLE, "stopping")
+        if not self._backplane.state().ready:
+            return text_answer(request, HTTPStatus.SERVICE_UNAVAILABLE, "backplane down")
+        return text_answer(request, HTTPStatus.OK, "OK")
 
     def _list(self, request: Any) -> bytes | int:
         prefix = _argument(request, b"prefix").decode(errors="replace")
@@ -90,7 +101,8 @@ class AdminResource(Resource):
         if request.method in READ:
             return _json(request, describe(channel))
         if request.method == b"DELETE":
-            closing = Closing(self._manager, channel)
+            subscribers = [(channel.name, each) for each in channel]
+            closing = Closing(self._manager, subscribers, CloseCode.GOING_AWAY, CLOSED)
             told = len(closing)
             closing.step()
             return _json(request, {"name": channel.name, "closed": told})

@@ -1,4 +1,4 @@
-"""Channels as operators see them: listed, shown, and closed.
+"""Channels as operators see them: listed, and shown.
 
 There may be a million of them, and thousands of subscribers in one: nothing here does more at once
 than a small part of it.
@@ -14,15 +14,12 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from pinghub.channels import Channel, ChannelManager
-from pinghub.frames import CloseCode
 
 SLICE = 200
-"""How many channels are written, or subscribers looked at or closed, at once."""
+"""How many channels are written, or subscribers looked at, at once."""
 
 SCANNED = 5000
 """How many names are looked at, at once."""
-
-CLOSED = "this channel was closed: reconnect"
 
 
 def describe(channel: Channel) -> dict[str, object]:
@@ -120,41 +117,3 @@ def listing(
         weight += 1 + len(channel)
     end = json.dumps({"total": len(manager), "more": more})
     yield b"".join(parts) + b"\n], " + end.encode()[1:] + b"\n"
-
-
-class Closing:
-    """Closes the subscribers of a channel with 1001, a part in each turn of the reactor.
-
-    Who subscribes meanwhile stays.
-
-    Args:
-        manager: the channels.
-        channel: the one to close.
-    """
-
-    def __init__(self, manager: ChannelManager, channel: Channel) -> None:
-        self._clock = manager.clock
-        self._manager = manager
-        self._name = channel.name
-        self._left = list(channel)
-
-    def __len__(self) -> int:
-        """How many are still to be closed."""
-        return len(self._left)
-
-    def step(self) -> None:
-        """Close some, and the others later."""
-        for subscriber in self._left[:SLICE]:
-            self._close(subscriber)
-        del self._left[:SLICE]
-        if self._left:
-            self._clock.callLater(0, self.step)
-
-    def _close(self, subscriber: Any) -> None:
-        try:
-            # A subscriber of an embedding program is not ours to close.
-            if hasattr(subscriber, "close"):
-                subscriber.close(CloseCode.GOING_AWAY, CLOSED)
-            self._manager.unsubscribe(self._name, subscriber)
-        except Exception as error:
-            self._manager.report("A subscriber could not be closed politely", error)

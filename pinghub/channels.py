@@ -44,6 +44,23 @@ class Subscriber(Protocol):
         """
 
 
+class Upstream(Protocol):
+    """Where messages come from that are published at other servers."""
+
+    def subscribe(self, name: str, /) -> None:
+        """Somebody listens to that channel here, who did not before."""
+
+    def unsubscribe(self, name: str, /) -> None:
+        """Nobody listens to it here any more."""
+
+    def settle(self) -> Any:
+        """Wait for the messages that are on their way.
+
+        Returns:
+            A Deferred that fires when they are here, or will not come; it can be cancelled.
+        """
+
+
 def _log_error(text: str, error: Exception) -> None:
     logging.getLogger(__name__).error(text, exc_info=error)
 
@@ -265,6 +282,7 @@ class ChannelManager:
         backlog: the bound on what waits for all subscribers together.
         timings: how long things take, if ``measure`` was called.
         arrivals: of the messages that were handed out in this turn, as far as that is measured.
+        upstream: told which channels have subscribers, if other servers have some as well.
     """
 
     def __init__(
@@ -283,6 +301,7 @@ class ChannelManager:
         self.proxies = proxies or TrustedProxies()
         self.sweep = Sweep(clock, on_error)
         self.backlog = TotalBacklog(self.limits.max_total_backlog)
+        self.upstream: Upstream | None = None
         self._on_error = on_error
         self._channels: dict[str, Channel] = {}
         # Channels with something under way, in the order of their turns.
@@ -344,6 +363,8 @@ class ChannelManager:
         if channel is None:
             _check_name(name, self.limits)
             channel = self._channels[name] = Channel(name, self)
+            if self.upstream is not None:
+                self.upstream.subscribe(name)
         return channel.add(subscriber)
 
     def unsubscribe(self, name: str, subscriber: Subscriber) -> bool:
@@ -357,10 +378,14 @@ class ChannelManager:
             return False
         if not channel:
             del self._channels[name]
+            if self.upstream is not None:
+                self.upstream.unsubscribe(name)
         return True
 
     def publish(self, name: str, message: str | bytes) -> int:
-        """Publish a message.
+        """Publish a message to the subscribers of this process.
+
+        With a backplane between several, ``Backplane.publish`` reaches all of them.
 
         Args:
             name: the channel.
@@ -375,14 +400,25 @@ class ChannelManager:
             MessageTooLarge: it is longer than ``Limits.max_message`` bytes.
             ValueError: no channel can have that name.
         """
-        payload = _payload(message)
-        if len(payload) > self.limits.max_message:
-            raise MessageTooLarge(self.limits.max_message)
+        payload = self.checked(message)
         if not payload:
             return 0
         if name not in self._channels:
             _check_name(name, self.limits)
+        self.stats.programmed += 1
         return self.publish_checked(name, payload)
+
+    def checked(self, message: str | bytes) -> bytes:
+        """The payload of a message that may be published.
+
+        Raises:
+            NotText: the message is not valid Unicode.
+            MessageTooLarge: it is longer than ``Limits.max_message`` bytes.
+        """
+        payload = _payload(message)
+        if len(payload) > self.limits.max_message:
+            raise MessageTooLarge(self.limits.max_message)
+        return payload
 
     def publish_checked(self, name: str, payload: bytes) -> int:
         """Publish a message that is known to be good.
@@ -400,6 +436,22 @@ class ChannelManager:
             stats.dropped += 1
             return 0
         stats.published += 1
+        return channel.publish(payload)
+
+    def relay(self, name: str, payload: bytes) -> int:
+        """Hand out a message that was published, and counted, at some server.
+
+        Args:
+            name: the channel.
+            payload: valid UTF-8, not empty, within ``Limits.max_message``.
+
+        Returns:
+            How many subscribers it is handed to.
+        """
+        channel = self._channels.get(name)
+        if channel is None:
+            return 0
+        self.stats.relayed += 1
         return channel.publish(payload)
 
     def schedule(self, channel: Channel) -> float:

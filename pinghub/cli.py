@@ -135,3 +135,5 @@ def run(options: CommandOptions, reactor: Any) -> None:
     finally:
         for each in service.log_files:
             each.finish()
+    if service.failed:
+        raise SystemExit(1)

@@ -29,14 +29,17 @@ SPREAD = 0.8
 The rest is for the last of them to answer.
 """
 
+SETTLE = 1.0
+"""How long to wait for messages that are on their way to us from other servers, in seconds."""
+
 
 class Drain:
     """Closes all connections of a manager, politely and in bounded time.
 
-    Requests are answered 503 from now on, what is pending is flushed, and subscribers get a
-    close frame 1001, spread over the time so that they do not all come back at once. It is
-    over when nobody is left who waits for anything; after ``Limits.drain`` seconds whoever is
-    left is aborted.
+    Requests are answered 503 from now on. What is on its way from other servers is waited for,
+    ``SETTLE`` seconds at most. Then what is pending is flushed, and subscribers get a close frame
+    1001, spread over the time so that they do not all come back at once. It is over when nobody is
+    left who waits for anything; after ``Limits.drain`` seconds whoever is left is aborted.
 
     Args:
         manager: whose connections to close.
@@ -50,20 +53,41 @@ class Drain:
         self._done: Deferred[None] = Deferred()
         self._loop = LoopingCall(self._step)
         self._loop.clock = cast(IReactorTime, manager.clock)
+        self._settling: Deferred[None] | None = None
 
     def start(self) -> Deferred[None]:
         """Begin; the result fires when all connections are closed."""
         self._connections.draining = True
+        self._start = self._last = self._manager.clock.seconds()
+        if self._manager.upstream is None:
+            self._begin()
+        else:
+            self._settle(self._manager.upstream.settle())
+        return self._done
+
+    def _settle(self, settling: Deferred[None]) -> None:
+        self._settling = settling
+        call = self._manager.clock.callLater(min(SETTLE, self._seconds), settling.cancel)
+
+        def settled(_: object) -> None:
+            if call.active():
+                call.cancel()
+            self._begin()
+
+        settling.addBoth(settled)
+
+    def _begin(self) -> None:
+        self._settling = None
         self._manager.flush()
         self._left.extend(self._connections.subscribers)
-        self._start = self._last = self._manager.clock.seconds()
         self._loop.start(STEP)
-        return self._done
 
     def hurry(self) -> None:
         """Abort whoever is left now, or as soon as it has begun."""
         self._seconds = 0.0
-        if self._loop.running:
+        if self._settling is not None:
+            self._settling.cancel()
+        elif self._loop.running:
             self._finish()
 
     def _step(self) -> None:

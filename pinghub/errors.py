@@ -19,6 +19,9 @@
         ├── HeadTooLarge        431
         ├── InternalError       500
         └── Unavailable         503
+            ├── BackplaneDown   503 / 1013
+            ├── BackplaneFull   503 / 1013
+            └── BackplaneLost   503 / 1013
 
 The text of a refusal is one line that is shown to the peer: it says what to do, and nothing
 about the inside of the server.
@@ -204,3 +207,30 @@ class Unavailable(Refusal):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers = MappingProxyType({"Retry-After": "5"})
+
+
+class BackplaneDown(Unavailable):
+    """What connects the servers does not answer; nothing was published."""
+
+    headers = MappingProxyType({"Retry-After": "1"})
+
+    def __init__(self) -> None:
+        super().__init__("The server cannot reach the others: try again in a moment.")
+
+
+class BackplaneFull(Unavailable):
+    """More is on its way than ``Limits.backplane_queue``; nothing was published."""
+
+    headers = MappingProxyType({"Retry-After": "1"})
+
+    def __init__(self) -> None:
+        super().__init__("Too many messages are on their way: try again in a moment.")
+
+
+class BackplaneLost(Unavailable):
+    """The backplane was lost with a message on its way, which may have been published."""
+
+    headers = MappingProxyType({"Retry-After": "1"})
+
+    def __init__(self) -> None:
+        super().__init__("The message may have been published: try again if twice does no harm.")

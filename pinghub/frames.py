@@ -31,7 +31,7 @@ _CONTROLS = {bytes([_FIN | each]): each for each in Control}
 
 
 class CloseCode(IntEnum):
-    """The close codes that Pinghub sends (RFC 6455 section 7.4.1)."""
+    """The close codes that Pinghub sends (RFC 6455 section 7.4.1, and its IANA registry)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -41,6 +41,7 @@ class CloseCode(IntEnum):
     POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
+    TRY_AGAIN_LATER = 1013
 
 
 def text_frame(payload: bytes) -> bytes:

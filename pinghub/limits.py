@@ -256,6 +256,43 @@ class Limits:
     request_slice: int = _bound(
         16, "requests taken from one client in one reactor turn", "count", "the rest in the next"
     )
+    publish_window: int = _bound(
+        256 * KIB,
+        "bytes of messages from one websocket that the backplane has not taken yet",
+        "bytes",
+        "stop reading from it",
+    )
+    backplane_queue: int = _bound(
+        16 * MIB,
+        "bytes of messages that one instance of the backplane has not taken yet",
+        "bytes",
+        "503, or close 1013",
+        option="backplane-queue",
+        least=1024,
+    )
+    backplane_reply: int = _bound(
+        64 * MIB,
+        "bytes of an answer of the backplane that has begun to arrive",
+        "bytes",
+        "connect anew",
+    )
+    backplane_timeout: float = _bound(
+        5.0,
+        "time for the backplane to answer",
+        "seconds",
+        "503, or close 1013, and connect anew",
+        option="backplane-timeout",
+        least=1.5,
+    )
+    backplane_wait: float = _bound(
+        0.0,
+        "starting: time for the backplane to be there",
+        "seconds",
+        "exit with status 1",
+        option="backplane-wait",
+        least=0.001,
+        off=True,
+    )
     log_field: int = _bound(200, "characters of a peer's text in the log", "count", "cut")
     log_rate: int = _bound(10, "log lines of one kind per second", "count", "left out, and counted")
     log_queue: int = _bound(
@@ -286,6 +323,12 @@ class Limits:
                 "--max-backlog",
                 self.max_backlog,
                 f"give at least twice --max-message, which is {self.max_message}",
+            )
+        if self.backplane_queue < self.max_message:
+            raise ConfigurationError(
+                "--backplane-queue",
+                self.backplane_queue,
+                f"give at least --max-message, which is {self.max_message}",
             )
         if self.max_total_backlog < self.max_backlog:
             raise ConfigurationError(

@@ -77,6 +77,18 @@ class Listeners:
             guard_accepts(port, self._manager.clock, self._manager.limits, self._log)
             self._ports.append(port)
 
+    def pause(self) -> None:
+        """Accept nobody for now: who connects waits in the backlog (``Limits.listen_backlog``)."""
+        for port in self._ports:
+            if hasattr(port, "stopReading"):
+                port.stopReading()
+
+    def resume(self) -> None:
+        """Accept again."""
+        for port in self._ports:
+            if hasattr(port, "startReading"):
+                port.startReading()
+
     def close(self) -> Deferred[Any]:
         """Stop to listen; the result fires when it is done."""
         ports, self._ports = self._ports, []

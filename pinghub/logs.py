@@ -70,6 +70,10 @@ class Log:
         """
         self._write(LogLevel.info, kind, peer)
 
+    def warn(self, kind: str, **peer: object) -> None:
+        """Write a line about something that operators have to look after; see ``info``."""
+        self._write(LogLevel.warn, kind, peer)
+
     def failure(self, kind: str, error: BaseException | None) -> None:
         """Write a fault of our own, with its traceback."""
         if self._passes(LogLevel.critical, kind):

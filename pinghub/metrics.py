@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from pinghub import __version__
+from pinghub.backplane import Backplane, InProcess
 from pinghub.channels import ChannelManager
 from pinghub.errors import PinghubError, Refusal
 from pinghub.frames import CloseCode
@@ -43,10 +44,12 @@ class ManagerCollector(Collector):
 
     Args:
         manager: the channels. What ``ChannelManager.measure`` measures is measured from now on.
+        backplane: what connects them to those of other servers.
     """
 
-    def __init__(self, manager: ChannelManager) -> None:
+    def __init__(self, manager: ChannelManager, backplane: Backplane) -> None:
         self._manager = manager
+        self._backplane = backplane
         self._timings = manager.measure()
 
     def describe(self) -> Iterable[Metric]:
@@ -59,6 +62,7 @@ class ManagerCollector(Collector):
         yield from self._gauges()
         yield from self._messages()
         yield from self._ends()
+        yield from self._between_servers()
         yield from self._durations()
 
     def _gauges(self) -> Iterator[Metric]:
@@ -80,10 +84,9 @@ class ManagerCollector(Collector):
 
     def _messages(self) -> Iterator[Metric]:
         stats = self._manager.stats
-        programs = stats.published + stats.dropped - stats.posted - stats.sent
         yield _labelled(
             CounterMetricFamily("pinghub_messages", "Messages published.", labels=["source"]),
-            {"websocket": stats.sent, "post": stats.posted, "program": programs},
+            {"websocket": stats.sent, "post": stats.posted, "program": stats.programmed},
         )
         for name, text, value in (
             ("messages_dropped", "Messages to channels without subscribers.", stats.dropped),
@@ -110,6 +113,21 @@ class ManagerCollector(Collector):
             ),
             {str(code.value): stats.failures[code] for code in CloseCode},
         )
+
+    def _between_servers(self) -> Iterator[Metric]:
+        state, stats = self._backplane.state(), self._manager.stats
+        for name, text, value in (
+            ("instances", "Instances that the backplane has.", state.instances),
+            ("instances_up", "Instances of the backplane that work.", state.up),
+            ("pending_bytes", "Bytes that the backplane has not taken yet.", state.pending),
+        ):
+            yield GaugeMetricFamily(f"pinghub_backplane_{name}", text, value)
+        for name, text, value in (
+            ("messages", "Messages that came from the backplane.", stats.relayed),
+            ("foreign", "What came from the backplane and is no message.", stats.foreign),
+            ("gaps", "How often messages may have been missed.", stats.gaps),
+        ):
+            yield CounterMetricFamily(f"pinghub_backplane_{name}", text, value)
 
     def _durations(self) -> Iterator[Metric]:
         timings = self._timings
@@ -146,11 +164,12 @@ class Metrics:
 
     Args:
         manager: the channels.
+        backplane: what connects them to those of other servers, if anything does.
     """
 
-    def __init__(self, manager: ChannelManager) -> None:
+    def __init__(self, manager: ChannelManager, backplane: Backplane | None = None) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(ManagerCollector(manager))
+        self._registry.register(ManagerCollector(manager, backplane or InProcess(manager)))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)

@@ -9,12 +9,14 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pinghub import console
 from pinghub.arrivals import TOO_MANY, Arrival, count_websocket, host_of
+from pinghub.backplane import Backplane, InProcess
 from pinghub.channels import ChannelManager
 from pinghub.errors import (
     ForbiddenOrigin,
@@ -25,10 +27,11 @@ from pinghub.errors import (
     TooManyConnections,
     Unavailable,
 )
-from pinghub.handshake import PlainHandshake, asks_for_websocket, read_handshake
+from pinghub.handshake import Handshake, PlainHandshake, asks_for_websocket, read_handshake
 from pinghub.logs import Log, quoted
 from pinghub.names import channel_name
 from pinghub.origins import OriginPolicy
+from pinghub.waiting import Answer, answer_later
 from pinghub.websocket import SubscriberFactory
 
 ALLOW = "GET, HEAD, OPTIONS, POST"
@@ -53,7 +56,6 @@ def _plain_answer(status: HTTPStatus, field: bytes, line: str) -> bytes:
     )
 
 
-_PLAIN_OK = _plain_answer(HTTPStatus.OK, b"Pinghub-Subscribers: %d\r\n", "OK")
 _PLAIN_FAULT = _plain_answer(InternalError.status, b"", InternalError().text)
 
 
@@ -72,6 +74,7 @@ class PinghubResource(Resource):
         post_only: shell patterns of channels that take messages by POST only.
         show_console: whether GET shows the console page.
         log: where to log; a log of its own when absent.
+        backplane: where messages are published; in this process only when absent.
     """
 
     isLeaf = True
@@ -84,21 +87,30 @@ class PinghubResource(Resource):
         post_only: Iterable[str] = (),
         show_console: bool = True,
         log: Log | None = None,
+        backplane: Backplane | None = None,
     ) -> None:
         super().__init__()
         self._manager = manager
+        self._backplane: Backplane = backplane or InProcess(manager)
+        counts = self._backplane.counts.encode()
+        self._plain_ok = _plain_answer(HTTPStatus.OK, counts + b": %d\r\n", "OK")
         self._origins = origins or OriginPolicy()
         self._vary = b"Vary: Origin\r\n" if self._origins.restricts else b""
         self._post_only = tuple(post_only)
         self._show_console = show_console
         self._log = log or Log(manager.clock, manager.limits)
-        self._websockets = SubscriberFactory(manager, self._takes_posts_only, self._log)
+        self._websockets = SubscriberFactory(
+            manager, self._backplane, self._takes_posts_only, self._log
+        )
 
     def render(self, request: Any) -> bytes | int:
         """Answer a request (twisted.web.resource.IResource)."""
         request.setHeader("Server", SERVER)
+        return self._guarded(request, self._answer)
+
+    def _guarded(self, request: Any, answer: Answer) -> bytes | int:
         try:
-            return self._answer(request)
+            return answer(request)
         except Refusal as refusal:
             return self._refuse(request, refusal)
         except Exception as error:
@@ -118,13 +130,13 @@ class PinghubResource(Resource):
 
         Returns:
             The answer to a HTTP/1.1 client, byte for byte what ``render`` makes twisted.web
-            write; None if it is a refusal, which ``render`` has to make.
+            write; None if ``render`` has to make it: a refusal, or one that takes some time.
         """
-        if self._manager.connections.draining:
+        if self._manager.connections.draining or not self._backplane.immediate:
             return None
         try:
             channel = channel_name(target, limit=self._manager.limits.channel_name)
-            subscribers = self._publish_post(channel, body)
+            handed = self._publish_post(channel, body)
         except Refusal:
             return None
         except Exception as error:
@@ -132,7 +144,7 @@ class PinghubResource(Resource):
             self._log.failure("A request failed", error)
             self._manager.stats.refusals[InternalError.label] += 1
             return _PLAIN_FAULT % (_date(int(time.time())), self._vary)
-        return _PLAIN_OK % (_date(int(time.time())), self._vary, subscribers)
+        return self._plain_ok % (_date(int(time.time())), self._vary, handed)
 
     def upgrade(self, http: Any, plain: PlainHandshake) -> bool:
         """Answer a handshake without a request of twisted.web; for a resource at the root.
@@ -151,6 +163,8 @@ class PinghubResource(Resource):
             return False
         try:
             channel = channel_name(plain.target, limit=limits.channel_name)
+            if not self._backplane.subscribed(channel):
+                return False
             arrival = count_websocket(http, plain.forwarded, self._manager)
         except Refusal:
             return False
@@ -168,14 +182,33 @@ class PinghubResource(Resource):
         if request.method == b"GET" and asks_for_websocket(_values(request)):
             handshake = read_handshake(_values(request), request.clientproto)
             self._check_origin(request, origin_allowed)
-            arrival = self._count(request)
-            self._websockets.upgrade(request.channel, channel, handshake, arrival)
-            return NOT_DONE_YET
+            return self._open(request, channel, handshake)
         if request.method in (b"GET", b"HEAD"):
             return self._console(request, channel)
         if request.method == b"OPTIONS":
             return _options(request, self._origins.restricts and origin_allowed)
         raise MethodNotAllowed(ALLOW)
+
+    def _open(self, request: Any, channel: str, handshake: Handshake) -> int:
+        """Subscribe, once the backplane has: what is published after the 101 must not be missed."""
+        backplane = self._backplane
+        if backplane.subscribed(channel):
+            return self._upgrade(request, channel, handshake)
+        backplane.subscribe(channel)
+        outcome = backplane.when_subscribed(channel)
+
+        def subscribed(request: Any, _: None) -> int:
+            self._admit(request)  # It may stop by now.
+            return self._upgrade(request, channel, handshake)
+
+        answer_later(request, outcome, subscribed, self._guarded)
+        outcome.addBoth(lambda _: backplane.unsubscribe(channel))
+        return NOT_DONE_YET
+
+    def _upgrade(self, request: Any, channel: str, handshake: Handshake) -> int:
+        arrival = self._count(request)
+        self._websockets.upgrade(request.channel, channel, handshake, arrival)
+        return NOT_DONE_YET
 
     def _count(self, request: Any) -> Arrival:
         try:
@@ -198,7 +231,7 @@ class PinghubResource(Resource):
             request.setHeader("Vary", "Origin")
             if allowed and origins:
                 request.setHeader("Access-Control-Allow-Origin", origins[0])
-                request.setHeader("Access-Control-Expose-Headers", "Pinghub-Subscribers")
+                request.setHeader("Access-Control-Expose-Headers", self._backplane.counts)
         return allowed
 
     def _check_origin(self, request: Any, allowed: bool) -> None:
@@ -222,16 +255,23 @@ class PinghubResource(Resource):
         if request.method != b"POST" and connections.full_for(request.channel):
             raise Unavailable("The server is full: try again later.")
 
-    def _publish(self, request: Any, channel: str) -> bytes:
-        subscribers = self._publish_post(channel, request.content.read())
-        request.setHeader("Pinghub-Subscribers", str(subscribers))
+    def _publish(self, request: Any, channel: str) -> bytes | int:
+        handed = self._publish_post(channel, request.content.read())
+        if isinstance(handed, int):
+            return self._published(request, handed)
+        return answer_later(request, handed, self._published, self._guarded)
+
+    def _published(self, request: Any, handed: int) -> bytes:
+        request.setHeader(self._backplane.counts, str(handed))
         return text_answer(request, HTTPStatus.OK, "OK")
 
-    def _publish_post(self, channel: str, body: bytes) -> int:
-        subscribers = self._manager.publish(channel, body)
-        if body:
-            self._manager.stats.posted += 1
-        return subscribers
+    def _publish_post(self, channel: str, body: bytes) -> int | Deferred[int]:
+        payload = self._manager.checked(body)
+        if not payload:  # A heartbeat: nothing is broadcast.
+            return 0
+        handed = self._backplane.publish(channel, payload)
+        self._manager.stats.posted += 1
+        return handed
 
     def _takes_posts_only(self, channel: str) -> bool:
         if not self._post_only:  # as mostly, and this is asked for every message
@@ -243,7 +283,8 @@ class PinghubResource(Resource):
             raise NotFound("There is no page here: subscribe by websocket, publish by POST.")
         for name, value in console.HEADERS.items():
             request.setHeader(name, value)
-        return body_answer(request, console.page(channel))
+        counted = self._backplane.counts.removeprefix("Pinghub-").removesuffix("s").lower()
+        return body_answer(request, console.page(channel, counted))
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 
 from pinghub.access_log import AccessLog
+from pinghub.backplane import Backplane, InProcess
 from pinghub.channels import ChannelManager
 from pinghub.draining import Drain
 from pinghub.errors import ListenError
@@ -34,9 +35,12 @@ class PinghubService(Service):
         access_log: the access log of the site, which is written to the end when it stops.
         handle_signals: whether to take over SIGTERM, SIGINT and SIGHUP of the process once
             the reactor runs.
+        backplane: what connects the channels to those of other servers; started and stopped with
+            the service.
 
     Attributes:
         log_files: what is told to open its file anew at a SIGHUP.
+        failed: whether it stopped the reactor because it cannot do its work.
 
     Raises:
         ConfigurationError: an address has none of the accepted forms, or its certificate
@@ -58,6 +62,7 @@ class PinghubService(Service):
         admin_site: IProtocolFactory | None = None,
         access_log: AccessLog | None = None,
         handle_signals: bool = False,
+        backplane: Backplane | None = None,
     ) -> None:
         self._manager = manager
         self._site = site
@@ -75,6 +80,9 @@ class PinghubService(Service):
             else None
         )
         self._started = False
+        self._backplane: Backplane = backplane or InProcess(manager)
+        self._patience: Any = None
+        self.failed = False
         self._access_log = access_log
         self.log_files: list[LogWriter | AccessLog] = [access_log] if access_log else []
 
@@ -92,6 +100,9 @@ class PinghubService(Service):
         self._started = True
         # Who is told that the server is ready has to find it listening.
         self._public.listen(self._site)
+        if not self._backplane.immediate:
+            # Nobody is to be refused only because it was never tried.
+            self._public.pause()
         if self._admin_site is not None:
             try:
                 self._admin.listen(self._admin_site)
@@ -106,10 +117,26 @@ class PinghubService(Service):
         super().startService()
         if self._signals is not None:
             self._signals.start()
-        # Whoever reads this line may rely on it: connections are accepted, signals handled.
-        self._reactor.callWhenRunning(self._announce)
+        self._reactor.callWhenRunning(self._connect)
+
+    def _connect(self) -> None:
+        """Accept connections as soon as the backplane was tried, whether it is there or not."""
+        wait = self._manager.limits.backplane_wait
+        if wait:
+            self._patience = self._manager.clock.callLater(wait, self._give_up)
+        self._backplane.start().addCallback(lambda _: self._announce())
+
+    def _give_up(self) -> None:
+        self._patience = None
+        state = self._backplane.state()
+        if state.reached < state.instances:
+            self._log.warn("The backplane is not there: see --backplane", reason=state.problem)
+            self.failed = True
+            self._reactor.stop()
 
     def _announce(self) -> None:
+        self._public.resume()
+        # Whoever reads these lines may rely on them: connections are accepted, signals handled.
         if self._admin.addresses:
             self._log.plain(f"Private endpoint on {self._admin}")
         self._log.plain(f"Listening on {self._public}; allowed origins: {self._origins}")
@@ -121,6 +148,8 @@ class PinghubService(Service):
         """
         super().stopService()
         self._started = False
+        if self._patience is not None:
+            self._patience.cancel()
         self._manager.connections.leaving = True
         draining = self._drain = Drain(self._manager)
         stopped = self._serve_on()
@@ -129,6 +158,7 @@ class PinghubService(Service):
         stopped.addCallback(lambda _: self._public.close())
         stopped.addCallback(lambda _: draining.start())
         stopped.addCallback(lambda _: self._admin.close())
+        stopped.addCallback(lambda _: self._backplane.stop())
         return stopped.addCallback(self._stopped)
 
     def _hangup(self) -> None:

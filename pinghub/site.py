@@ -85,11 +85,7 @@ class PinghubRequest(Request):
     def process(self) -> None:
         """Find the resource; ``*`` and absolute targets have none."""
         if self.uri.startswith(b"/"):
-            http = self.channel
             super().process()
-            if http.transport is None and self.site.access_log is not None:
-                # A websocket has taken the connection over; the request never ends.
-                self.site.access_log.request(self, HTTPStatus.SWITCHING_PROTOCOLS)
             return
         refusal = BadRequest("The request target has to be a path that begins with a slash.")
         self.channel.refuse(refusal)
@@ -253,10 +249,15 @@ class PinghubChannel(HTTPChannel):
         if self.site.access_log is not None:
             line, _, head = data[: plain.end].partition(b"\r\n")
             self.site.access_log.plain(transport, line, b"\r\n" + head, b"")
-        self._released()
         if plain.end < len(data):
             self.rawDataReceived(data[plain.end :])
         return True
+
+    def taken_over(self) -> None:
+        """The connection is a websocket from now on; its request, if there is one, never ends."""
+        if self.requests and self.site.access_log is not None:
+            self.site.access_log.request(self.requests[-1], HTTPStatus.SWITCHING_PROTOCOLS)
+        self._released()
 
     def _begun(self) -> bool:
         """Whether anything was received before."""
@@ -354,11 +355,8 @@ class PinghubChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """Answer a complete request."""
-        if self.refused:
-            return
-        super().allContentReceived()
-        if self.transport is None:
-            self._released()
+        if not self.refused:
+            super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
         """Wait for the next request."""
@@ -446,8 +444,11 @@ class PinghubChannel(HTTPChannel):
         self.loseConnection()
 
     def readConnectionLost(self) -> None:
-        """The peer sends no more: let it have what was answered."""
-        self.go_away()
+        """The peer sends no more: let it have what was answered, or is going to be."""
+        if self._handlingRequest and self.requests[-1].method == b"POST":
+            self.persistent = False
+        else:
+            self.go_away()
 
     def writeConnectionLost(self) -> None:
         """We send no more, after a refusal; what the peer sends is discarded."""

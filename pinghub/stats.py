@@ -34,23 +34,28 @@ class Stats:
     """What happened since the start.
 
     Attributes:
-        published: messages that reached at least one subscriber.
+        published: messages that reached at least one subscriber, or another server.
         dropped: messages to channels nobody listens to.
-        posted: those of both that came by POST.
-        sent: those of both that came from a subscriber; the rest were published by a program.
-        received_bytes: the size of both, without frames.
+        posted: messages that came by POST.
+        sent: messages that came from a subscriber.
+        programmed: messages of the program that Pinghub is embedded in.
+        received_bytes: the size of all messages published here, without frames.
         deliveries: messages handed to a subscriber, counted once for each.
         delivered_bytes: the size of these, with frames.
         subscriptions: subscribers that came.
         evictions: subscribers that the server gave up, by reason.
         refusals: requests that were refused, by ``Refusal.label``.
         failures: websockets that were failed for what they sent, by close code.
+        relayed: messages that came from the backplane, and had subscribers here.
+        foreign: what came from the backplane and is no message: not text, empty or too large.
+        gaps: how often an instance of the backplane was lost while channels needed it.
     """
 
     published: int = 0
     dropped: int = 0
     posted: int = 0
     sent: int = 0
+    programmed: int = 0
     received_bytes: int = 0
     deliveries: int = 0
     delivered_bytes: int = 0
@@ -58,6 +63,9 @@ class Stats:
     evictions: Counter[CloseReason] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     failures: Counter[int] = field(default_factory=Counter)
+    relayed: int = 0
+    foreign: int = 0
+    gaps: int = 0
 
 
 class Histogram:

@@ -17,6 +17,8 @@ from twisted.python.usage import UsageError
 
 from pinghub import __version__
 from pinghub.access_log import AccessLog
+from pinghub.backplane import Backplane, InProcess
+from pinghub.backplane.urls import parse as parse_url
 from pinghub.channels import ChannelManager
 from pinghub.collector import tune_collector
 from pinghub.connections import raise_descriptor_limit
@@ -31,7 +33,9 @@ from pinghub.service import PinghubService
 from pinghub.site import PinghubSite
 
 DEFAULT_ADDR = ":8081"
-_REPEATABLE = ("addr", "origin", "post-only", "admin", "trust-proxy")
+_REPEATABLE = ("addr", "origin", "post-only", "admin", "trust-proxy", "backplane")
+_ON_GAP = ("keep", "close")
+_FOR_BACKPLANES = ("on-gap", "backplane-queue", "backplane-timeout", "backplane-wait")
 # Addresses that name no interface mean all of them.
 _EVERYWHERE = re.compile(r":.*|(?:haproxy:)?(?:tcp6?|ssl):(?!.*interface=[^:]).*", re.DOTALL)
 _PRIVATE = "name a private address, such as 127.0.0.1:9080 or the path of a unix socket"
@@ -74,6 +78,13 @@ class Options(UsageOptions):
             None,
             "Write a line for each request to this file, or to - for standard output (none)",
         ],
+        [
+            "on-gap",
+            None,
+            None,
+            "When the backplane was lost and is back: keep subscribers, who may have missed"
+            " messages, or close them with 1013 (default keep)",
+        ],
     ]
     optFlags = [["no-console", None, "Do not show the console page on GET"]]
 
@@ -99,6 +110,10 @@ class Options(UsageOptions):
     def opt_admin(self, value: str) -> None:
         """Answer health checks, metrics and operators at 127.0.0.1:9080, say (repeatable; none)."""
         self._given["admin"].append(value)
+
+    def opt_backplane(self, value: str) -> None:
+        """Share channels with other servers, through redis://HOST:PORT/0 (repeatable; none)."""
+        self._given["backplane"].append(value)
 
     def opt_trust_proxy(self, value: str) -> None:
         """Take a client's address from proxies like 10.0.0.0/8, or unix (repeatable; none)."""
@@ -136,7 +151,9 @@ class Options(UsageOptions):
         self["no-console"] = self["no-console"] or self._flag("no-console")
         if self["access-log"] is None:
             self["access-log"] = self._environment.get("PINGHUB_ACCESS_LOG", "")
+        self["urls"] = [parse_url(each) for each in self["backplane"]]
         self["limits"] = Limits(**dict(self._bounds()))
+        self._check_backplane()
         self["origins"] = OriginPolicy(self["origin"])
         self["proxies"] = TrustedProxies(self["trust-proxy"])
         for address in self["admin"]:
@@ -145,6 +162,16 @@ class Options(UsageOptions):
         for pattern in self["post-only"]:
             if not pattern.startswith(("/", "*", "?", "[")):
                 raise ConfigurationError("--post-only", pattern, "begin the pattern with a slash")
+
+    def _check_backplane(self) -> None:
+        """Refuse what would be without effect."""
+        for name in _FOR_BACKPLANES:
+            value = self[name] or self._environment.get(_variable(name))
+            if value and not self["backplane"]:
+                raise ConfigurationError(f"--{name}", value, "give a --backplane as well")
+        self["on-gap"] = self["on-gap"] or self._environment.get("PINGHUB_ON_GAP") or _ON_GAP[0]
+        if self["on-gap"] not in _ON_GAP:
+            raise ConfigurationError("--on-gap", self["on-gap"], f"give {' or '.join(_ON_GAP)}")
 
     def _flag(self, name: str) -> bool:
         value = self._environment.get(_variable(name), "")
@@ -178,7 +205,24 @@ def _variable(option: str) -> str:
     return "PINGHUB_" + option.upper().replace("-", "_")
 
 
-def _private_endpoint(options: Options, manager: ChannelManager, log: Log) -> dict[str, Any]:
+def _backplane(options: Options, manager: ChannelManager, reactor: Any, log: Log) -> Backplane:
+    """What ``--backplane`` asks for; nothing of it is imported without."""
+    if not options["urls"]:
+        return InProcess(manager)
+    try:
+        from pinghub.backplane.redis import RedisBackplane
+    except ImportError as error:
+        raise ConfigurationError(
+            "--backplane", options["urls"][0].text, f"{error}: install pinghub[redis]"
+        ) from None
+    return RedisBackplane(
+        options["urls"], manager, reactor, log, close_on_gap=options["on-gap"] == "close"
+    )
+
+
+def _private_endpoint(
+    options: Options, manager: ChannelManager, log: Log, backplane: Backplane
+) -> dict[str, Any]:
     """What a service needs for ``--admin``; who has no use for it is not slowed down by it."""
     if not options["admin"]:
         return {}
@@ -186,7 +230,7 @@ def _private_endpoint(options: Options, manager: ChannelManager, log: Log) -> di
 
     return {
         "admin_addresses": options["admin"],
-        "admin_site": PinghubSite(AdminResource(manager), manager, log, private=True),
+        "admin_site": PinghubSite(AdminResource(manager, backplane), manager, log, private=True),
     }
 
 
@@ -204,14 +248,16 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     limits: Limits = options["limits"]
     log = Log(reactor, limits)
     manager = ChannelManager(reactor, limits, log.failure, options["proxies"])
-    resource = PinghubResource(
-        manager,
-        origins=options["origins"],
-        post_only=options["post-only"],
-        show_console=not options["no-console"],
-        log=log,
-    )
     try:
+        backplane = _backplane(options, manager, reactor, log)
+        resource = PinghubResource(
+            manager,
+            origins=options["origins"],
+            post_only=options["post-only"],
+            show_console=not options["no-console"],
+            log=log,
+            backplane=backplane,
+        )
         access_log = _access_log(options, manager)
         return PinghubService(
             manager,
@@ -222,7 +268,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             log=log,
             handle_signals=True,
             access_log=access_log,
-            **_private_endpoint(options, manager, log),
+            backplane=backplane,
+            **_private_endpoint(options, manager, log, backplane),
         )
     except ConfigurationError as error:
         print(f"{options.program}: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pinghub.backplane import Backplane, InProcess
 from pinghub.channels import ChannelManager
 from pinghub.limits import Limits
 from pinghub.proxies import TrustedProxies
@@ -307,21 +309,31 @@ class MemoryServer:
     Args:
         limits: every bound.
         proxies: whose word about a client's address is taken.
+        reactor: its clock; one of its own when absent.
+        backplane: makes what connects it to other servers, of its manager; none when absent.
         options: further arguments of the ``PinghubResource``.
 
     Attributes:
         reactor: its clock.
         manager: its channels.
+        backplane: where it publishes.
         resource: the resource at its root.
         site: the site.
     """
 
     def __init__(
-        self, limits: Limits | None = None, proxies: TrustedProxies | None = None, **options: Any
+        self,
+        limits: Limits | None = None,
+        proxies: TrustedProxies | None = None,
+        *,
+        reactor: MemoryReactor | None = None,
+        backplane: Callable[[ChannelManager], Backplane] = InProcess,
+        **options: Any,
     ) -> None:
-        self.reactor = MemoryReactor()
+        self.reactor = reactor or MemoryReactor()
         self.manager = ChannelManager(self.reactor, limits, proxies=proxies)
-        self.resource = PinghubResource(self.manager, **options)
+        self.backplane = backplane(self.manager)
+        self.resource = PinghubResource(self.manager, backplane=self.backplane, **options)
         self.site: Any = PinghubSite(self.resource, self.manager)
 
     def run(self, seconds: float) -> None:

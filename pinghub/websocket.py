@@ -19,13 +19,16 @@ from typing import Any
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from pinghub.arrivals import ANYBODY, Arrival
 from pinghub.autobahn_options import SettledOptions
+from pinghub.backplane import COST, Backplane
 from pinghub.channels import ChannelManager
+from pinghub.errors import Unavailable
 from pinghub.frames import (
     EMPTY_TEXT,
     PING,
@@ -67,6 +70,8 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
     _fragments = 0
     _incomplete = False
     _resting = False
+    _full = False
+    _unconfirmed = 0
     _pong_end = 0
     _publishes: Rate | None = None
     _arrival = ANYBODY
@@ -178,6 +183,9 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         """
         left = self.factory.manager.limits.frame_slice
         while self.state != CLOSED:
+            if self._full:
+                self._hold()
+                return
             if left <= 0 and self.data:
                 self._rest()
                 return
@@ -236,6 +244,11 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         self._resting = True
         self.transport.pauseProducing()
         self.factory.manager.clock.callLater(0, self._go_on)
+
+    def _hold(self) -> None:
+        """Read no more until the backplane has taken some of what was read."""
+        self._resting = True
+        self.transport.pauseProducing()
 
     def _go_on(self) -> None:
         self._resting = False
@@ -312,9 +325,34 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         elif self._publishes is not None and not self._publishes.allows():
             self._fail_connection(CloseCode.POLICY_VIOLATION, "too many messages per second")
         else:
-            manager = self.factory.manager
-            manager.stats.sent += 1
-            manager.publish_checked(self.channel_name, payload)
+            factory = self.factory
+            try:
+                handed = factory.publish(self.channel_name, payload)
+            except Unavailable as refusal:
+                self._fail_connection(CloseCode.TRY_AGAIN_LATER, refusal.text)
+                return
+            factory.manager.stats.sent += 1
+            if not isinstance(handed, int):
+                self._await(handed, len(payload) + COST)
+
+    def _await(self, handed: Deferred[int], size: int) -> None:
+        """Let a message be on its way; at ``Limits.publish_window`` bytes of them, read no more."""
+        handed.addCallbacks(self._taken, self._not_taken, callbackArgs=(size,), errbackArgs=(size,))
+        self._unconfirmed += size
+        self._full = self._unconfirmed > self.factory.manager.limits.publish_window
+
+    def _taken(self, _: object, size: int) -> None:
+        self._unconfirmed -= size
+        if self._full and self._unconfirmed <= self.factory.manager.limits.publish_window:
+            self._full = False
+            self._go_on()
+
+    def _not_taken(self, failure: Failure, size: int) -> None:
+        refusal = failure.value
+        assert isinstance(refusal, Unavailable), refusal
+        if self.state == OPEN:
+            self._fail_connection(CloseCode.TRY_AGAIN_LATER, refusal.text)
+        self._taken(None, size)
 
     def _answer_heartbeat(self) -> None:
         if self.state == OPEN:  # No data may follow our close frame.
@@ -533,6 +571,7 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
 
     Args:
         manager: the channels.
+        backplane: where messages are published.
         takes_posts_only: whether subscribers may not publish to a channel of that name.
         log: where to log.
     """
@@ -540,11 +579,16 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
     noisy = False
 
     def __init__(
-        self, manager: ChannelManager, takes_posts_only: Callable[[str], bool], log: Log
+        self,
+        manager: ChannelManager,
+        backplane: Backplane,
+        takes_posts_only: Callable[[str], bool],
+        log: Log,
     ) -> None:
         # An empty server name leaves out the Server header: it would name a version.
         super().__init__(server="", reactor=manager.clock)
         self.manager = manager
+        self.publish = backplane.publish
         self.takes_posts_only = takes_posts_only
         self.log = log
 
@@ -563,7 +607,12 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]  # Autoba
         # alive, as long as the connection lives.
         http.transport.unregisterProducer()
         Upgrade(protocol).render(Head(http, handshake))
-        # The rest of a read that held more than the head is still on its way into the
-        # HTTPChannel, which would keep it for a next request that never comes.
+        # What came behind the head was kept for a next request, which never comes; and the rest of
+        # a read that held more than the head is still on its way into the HTTPChannel.
+        early, http._dataBuffer = http._dataBuffer, []
         http.rawDataReceived = protocol.dataReceived
+        if hasattr(http, "taken_over"):  # Sites other than ours have channels that do not care.
+            http.taken_over()
         http.requests.clear()
+        for data in early:
+            protocol.dataReceived(data)

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.admin import AdminResource
+from pinghub.backplane import InProcess, State
 from pinghub.site import PinghubSite
 from pinghub.testing import MemoryServer, Response, http_request
 
@@ -47,6 +48,19 @@ class HealthTests(AdminTests):
             self.assertEqual(self.ask("/healthz").status, 200)
             answer = self.ask("/readyz")
             self.assertEqual((answer.status, answer.body), (503, b"stopping\n"))
+
+    def test_backplane_down(self) -> None:
+        """While the backplane is down it is alive, and not ready."""
+        states = [State(instances=2, up=1), State(instances=2, up=2)]
+        backplane = InProcess(self.server.manager)
+        backplane.state = lambda: states[0]  # type: ignore[method-assign]
+        admin = AdminResource(self.server.manager, backplane)
+        self.server.site = PinghubSite(admin, self.server.manager, private=True)
+        answer = self.ask("/readyz")
+        self.assertEqual((answer.status, answer.body), (503, b"backplane down\n"))
+        self.assertEqual(self.ask("/healthz").status, 200)
+        states.pop(0)
+        self.assertEqual(self.ask("/readyz").status, 200)
 
     def test_head(self) -> None:
         """HEAD gets the same without the body."""

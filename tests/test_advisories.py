@@ -22,13 +22,14 @@ TABLE: dict[str, Any] = tomllib.loads(
     Path(__file__).with_name("advisories.toml").read_text(encoding="utf-8")
 )
 PACKAGES: dict[str, Any] = TABLE["packages"]
+EXTRAS = ("redis",)
 
 
 def closure(name: str) -> dict[str, str]:
-    """The installed versions of all that a distribution needs to run, however indirectly."""
+    """The installed versions of all that a distribution needs to run, with its extras."""
     versions: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
-    waiting = [(canonicalize_name(name), "")]
+    waiting = [(canonicalize_name(name), extra) for extra in ("", *EXTRAS)]
     while waiting:
         each = each_name, extra = waiting.pop()
         if each in seen:
@@ -83,8 +84,11 @@ class AdvisoryTests(SynchronousTestCase):
     def test_lower_bounds(self) -> None:
         """R29: nor is the oldest version of a dependency that an installation can end up with."""
         project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
-        bounds = lower_bounds(project["project"]["dependencies"])
-        self.assertEqual(bounds.keys(), {"autobahn", "prometheus-client", "twisted"})
+        extras = project["project"]["optional-dependencies"]
+        self.assertEqual(extras.keys(), set(EXTRAS))
+        bounds = lower_bounds(sum(extras.values(), project["project"]["dependencies"]))
+        expected = {"autobahn", "prometheus-client", "twisted", "txredisapi", "hiredis"}
+        self.assertEqual(bounds.keys(), expected)
         self.assertEqual(known(bounds), [])
 
 

@@ -12,44 +12,21 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.channel_info import (
-    CLOSED,
-    SCANNED,
-    SLICE,
-    Closing,
-    Listing,
-    describe,
-    listing,
-)
+from pinghub.channel_info import SCANNED, SLICE, Listing, describe, listing
 from pinghub.channels import ChannelManager
 
 
 class Somebody:
-    """A subscriber of an embedding program: it cannot be closed, and has no backlog."""
+    """A subscriber of an embedding program: it has no backlog."""
 
     def deliver(self, frames: bytes) -> None:
         """Take messages."""
 
 
 class Client(Somebody):
-    """A subscriber that can be closed."""
+    """A subscriber with a backlog."""
 
     backlog = 3
-
-    def __init__(self) -> None:
-        self.closed: list[tuple[int, str]] = []
-
-    def close(self, code: int, reason: str) -> None:
-        """Note it."""
-        self.closed.append((code, reason))
-
-
-class Fails(Somebody):
-    """A subscriber that cannot even be closed."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Fail."""
-        raise RuntimeError("no")
 
 
 class Request:
@@ -240,40 +217,3 @@ class ListingTests(InfoTests):
             request.gone.errback(Failure(ConnectionLost()))
             self.assertEqual([call for call in self.clock.calls if not call.cancelled], [])
             self.assertEqual(len(request.written), written)
-
-
-class ClosingTests(InfoTests):
-    """Closing all subscribers of a channel."""
-
-    def closing(self, name: str) -> Closing:
-        """What closes a channel."""
-        channel = self.manager.channel(name)
-        assert channel is not None
-        return Closing(self.manager, channel)
-
-    def test_in_parts(self) -> None:
-        """All are closed with 1001, some in each turn; who came later stays."""
-        clients = [Client() for _ in range(2 * SLICE + 1)]
-        for client in clients:
-            self.manager.subscribe("/a", client)
-        late = Client()
-        closing = self.closing("/a")
-        self.assertEqual(len(closing), len(clients))
-        self.manager.subscribe("/a", late)
-        closing.step()
-        told = [client for client in clients if client.closed]
-        self.assertEqual((len(told), len(closing)), (SLICE, SLICE + 1))
-        self.clock.advance(0)
-        self.assertEqual({tuple(client.closed) for client in clients}, {((1001, CLOSED),)})
-        self.assertEqual(self.manager.subscribers("/a"), 1)
-        self.assertEqual((late.closed, self.clock.getDelayedCalls()), ([], []))
-
-    def test_others_and_faults(self) -> None:
-        """Who cannot be closed is unsubscribed; who fails is reported, and keeps nobody."""
-        client = Client()
-        for subscriber in (Fails(), Somebody(), client):
-            self.manager.subscribe("/a", subscriber)
-        self.closing("/a").step()
-        self.assertEqual(client.closed, [(1001, CLOSED)])
-        self.assertEqual(self.errors, ["A subscriber could not be closed politely"])
-        self.assertEqual(self.manager.subscribers("/a"), 1)

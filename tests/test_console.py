@@ -61,6 +61,14 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(document.texts["h1"], "/news")
         self.assertNotIn("{{", text)
 
+    def test_what_is_counted(self) -> None:
+        """The page knows what the answer to a POST counts."""
+        for text, counts in (
+            (page("/news"), "subscriber"),
+            (page("/news", "server"), "server"),
+        ):
+            self.assertIn(("data-counts", counts), Document(text.decode()).attributes)
+
     def test_a_name_is_no_markup(self) -> None:
         """Whatever a peer calls a channel, the page has the same elements and attributes."""
         plain = Document(page("/news").decode())

@@ -551,3 +551,24 @@ class AdminTests(EndToEndTests):
             connection.connect(path)
             connection.sendall(http_request("GET", target))
             return int(connection.recv(4096).split()[1])
+
+
+class BackplaneTests(EndToEndTests):
+    """A broker that is not there."""
+
+    def test_not_there(self) -> None:
+        """The server listens and answers 503; with ``--backplane-wait`` it ends after that time."""
+        url = "--backplane=unix:///nonexistent/redis.sock"
+        server = self.server(url, "--backplane-wait=1s")
+        publisher = self.connect(server)
+        publisher.send(http_request("POST", "/a", b"x"))
+        head = publisher.until(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
+        self.assertIn(b"\r\nRetry-After: 1\r\n", head)
+        publisher.socket.close()
+        self.assertEqual(server.wait(PATIENCE), 1)
+        lines = [line.partition("] ")[2] for line in server.output]
+        (first, last) = (line for line in lines if line.startswith("The backplane is not there"))
+        self.assertIn("No such file or directory", first)
+        self.assertTrue(last.startswith("The backplane is not there: see --backplane"), last)
+        self.assertNotIn("Traceback", "".join(lines))

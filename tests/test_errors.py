@@ -10,6 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import errors
 from pinghub.errors import (
+    BackplaneDown,
+    BackplaneFull,
+    BackplaneLost,
     ConfigurationError,
     InternalError,
     ListenError,
@@ -77,6 +80,9 @@ class RefusalTests(SynchronousTestCase):
             NotText(): "send text",
             MessageTooLarge(65_536): "at most 65536 bytes",
             InternalError(): "try again later",
+            BackplaneDown(): "try again in a moment",
+            BackplaneFull(): "try again in a moment",
+            BackplaneLost(): "may have been published",
         }
         for refusal, text in cases.items():
             self.assertIn(text, refusal.text)
@@ -93,7 +99,8 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual(
             UpgradeRequired.headers, {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         )
-        come_back = (TooManyConnections, Unavailable)
+        backplane = (BackplaneDown, BackplaneFull, BackplaneLost)
+        come_back = (TooManyConnections, Unavailable, *backplane)
         for refusal in come_back:
             self.assertEqual(list(refusal.headers), ["Retry-After"])
             self.assertGreater(int(refusal.headers["Retry-After"]), 0)

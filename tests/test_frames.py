@@ -166,6 +166,7 @@ class ConstantTests(SynchronousTestCase):
                 "POLICY_VIOLATION": 1008,
                 "MESSAGE_TOO_BIG": 1009,
                 "INTERNAL_ERROR": 1011,
+                "TRY_AGAIN_LATER": 1013,
             },
         )
 

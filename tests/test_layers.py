@@ -27,14 +27,21 @@ LAYERS: list[set[str]] = [
     {"draining", "listeners"},
     {"admin", "site"},
     {"metrics", "resource"},
+    {"backplane.redis"},
+    {"backplane.broker"},
+    {"backplane.endpoints"},
+    {"backplane.connector", "backplane.interest", "backplane.links"},
     {"websocket"},
+    {"backplane"},
     {"access_log", "takeover"},
     {"accepts", "arrivals"},
     {
         "addresses",
         "adopted",
         "autobahn_options",
+        "backplane.urls",
         "channel_info",
+        "closing",
         "collector",
         "console",
         "handshake",
@@ -47,6 +54,7 @@ LAYERS: list[set[str]] = [
         "reactor",
         "signals",
         "transports",
+        "waiting",
     },
     {"channels"},
     {"clients", "connections", "outbox", "rates"},
@@ -60,8 +68,10 @@ ABOVE_ALL = {"testing"}
 
 # What embedders and tests can use without a reactor, a site or a websocket library.
 CORE = {
+    "backplane.urls",
     "channels",
     "clients",
+    "closing",
     "connections",
     "errors",
     "frames",
@@ -213,6 +223,19 @@ class CoreTests(SynchronousTestCase):
             if module.partition(".")[0] in ("autobahn", "txaio")
         }
         self.assertEqual(knowing, {"websocket"})
+
+    def test_no_backplane_unless_asked_for(self) -> None:
+        """Without ``--backplane`` nothing of Redis is loaded: neither clients nor our own code."""
+        program = (
+            "from pinghub.cli import CommandOptions; from pinghub.tap import makeService; "
+            "from twisted.internet.task import Clock; "
+            "options = CommandOptions({}); options.parseOptions(['--admin=127.0.0.1:0']); "
+            "makeService(options, Clock())"
+        )
+        loaded = loaded_by(program)
+        self.assertIn("pinghub.service", loaded)
+        redis = {"pinghub.backplane.redis", "pinghub.backplane.broker", "txredisapi", "hiredis"}
+        self.assertEqual(loaded & redis, set())
 
     def test_global_reactor(self) -> None:
         """The global reactor is looked up in ``tap.makeService`` and ``cli.the_reactor`` alone."""

@@ -42,6 +42,11 @@ DEFAULTS = {
     "fanout_slice": 500,
     "frame_slice": 100,
     "request_slice": 16,
+    "publish_window": 256 * KIB,
+    "backplane_queue": 16 * MIB,
+    "backplane_reply": 64 * MIB,
+    "backplane_timeout": 5,
+    "backplane_wait": 0,
     "log_queue": 4096,
     "log_field": 200,
     "log_rate": 10,
@@ -63,6 +68,9 @@ OPTIONS = {
     "max-connections-per-address",
     "max-publish-rate",
     "max-age",
+    "backplane-queue",
+    "backplane-timeout",
+    "backplane-wait",
     "stop-delay",
     "drain",
 }
@@ -82,6 +90,9 @@ LEAST = {
     "body_timeout": 0.5,
     "keepalive_timeout": 0.5,
     "max_publish_rate": 0.001,
+    "backplane_queue": 1024,
+    "backplane_timeout": 1.5,
+    "backplane_wait": 0.001,
     "stop_delay": 0.001,
     "drain": 0,
 }
@@ -125,6 +136,7 @@ class LimitsTests(SynchronousTestCase):
                 "max_connections_per_address",
                 "max_publish_rate",
                 "max_age",
+                "backplane_wait",
                 "stop_delay",
             },
         )
@@ -195,6 +207,13 @@ class LimitsTests(SynchronousTestCase):
         self.assertIn("--max-backlog", str(error))
         limits = Limits(max_message=2 * MIB, max_backlog=4 * MIB, max_total_backlog=4 * MIB)
         self.assertEqual(limits.max_total_backlog, limits.max_backlog)
+
+    def test_a_queue_holds_a_message(self) -> None:
+        """What is on its way to the backplane may be as large as a message."""
+        error = self.refused(backplane_queue=64 * KIB - 1)
+        self.assertEqual(error.name, "--backplane-queue")
+        self.assertIn("--max-message, which is 65536", error.accepted)
+        Limits(backplane_queue=64 * KIB)
 
 
 class TextTests(SynchronousTestCase):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from unittest import skipUnless
 
 from twisted.internet.testing import MemoryReactorClock
@@ -140,6 +141,10 @@ class EmbeddingTests(SynchronousTestCase):
         service = found["make_service"](reactor, Resource())  # type: ignore[operator]
         service.startService()
         self.assertEqual(reactor.tcpServers[0][0], 8080)
+        share: Any = found["make_shared_resource"]
+        backplane, resource = share(MemoryReactorClock(), "unix:///run/redis.sock")
+        self.assertEqual(backplane.state().instances, 1)
+        self.assertTrue(resource.isLeaf)
         counter = found["Counter"]()  # type: ignore[operator]
         counter.deliver(b"")
         self.assertEqual(counter.count, 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +18,7 @@ from pinghub.logwriter import LogFile, LogWriter
 from pinghub.service import PinghubService
 from pinghub.testing import MemoryServer
 from tests.helpers import take_port
+from tests.memory_bus import BusTests
 
 
 class ServiceTests(SynchronousTestCase):
@@ -192,3 +194,130 @@ class PrivateEndpointTests(SynchronousTestCase):
         """An address without a meaning is refused, with the name of the option."""
         error = self.assertRaises(ConfigurationError, self.service, MemoryServer(), "nonsense")
         self.assertTrue(str(error).startswith("--admin=nonsense: give "))
+
+
+class Port:
+    """A port that may rest."""
+
+    def __init__(self) -> None:
+        self.reading = True
+
+    def startReading(self) -> None:
+        self.reading = True
+
+    def stopReading(self) -> None:
+        self.reading = False
+
+    def stopListening(self) -> None:
+        self.reading = False
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 8081)
+
+
+class Reactor(MemoryReactorClock):
+    """Its ports can rest, and it can be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = Port()
+        self.stopped = 0
+
+    def listenTCP(self, *arguments: Any, **options: Any) -> Any:
+        return self.port
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def begin(self) -> None:
+        """What happens once it runs."""
+        for hook, arguments, options in self.whenRunningHooks:
+            hook(*arguments, **options)
+
+
+class BackplaneTests(BusTests):
+    """A service that shares its channels with others."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.only = self.redis()
+        self.loop = Reactor()
+        self.announced: list[str] = []
+        self.patch(Log, "plain", lambda _, line: self.announced.append(line.split()[0]))
+
+    def service(self, **limits: Any) -> PinghubService:
+        """A service that has begun, with a backplane that was not tried yet."""
+        bus = self.server(start=False, **limits)
+        service = PinghubService(
+            bus.manager, bus.site, ["127.0.0.1:8081"], self.loop, backplane=bus.backplane
+        )
+        service.startService()
+        return service
+
+    def test_tried_first(self) -> None:
+        """It listens at once, and accepts nobody before the backplane is there."""
+        self.only.stop()
+        self.service()
+        self.assertFalse(self.loop.port.reading)
+        self.loop.begin()
+        self.turn()
+        self.assertEqual((self.loop.port.reading, self.announced), (False, []))
+        self.only.resume()
+        self.turn()
+        self.assertEqual((self.loop.port.reading, self.announced), (True, ["Listening"]))
+
+    def test_not_there(self) -> None:
+        """If it cannot be reached, the server serves all the same: it answers 503."""
+        self.only.kill()
+        self.service()
+        self.loop.begin()
+        self.assertEqual((self.loop.port.reading, self.announced), (True, ["Listening"]))
+        self.pass_time(60)
+        self.assertEqual(self.loop.stopped, 0)
+
+    def test_alone(self) -> None:
+        """A server without others accepts from the start."""
+        server = MemoryServer()
+        service = PinghubService(server.manager, server.site, ["127.0.0.1:8081"], self.loop)
+        service.startService()
+        self.assertTrue(self.loop.port.reading)
+
+    def test_wait(self) -> None:
+        """``--backplane-wait``: if it is not there in time, the log says so and the server ends."""
+        self.only.kill()
+        warnings: list[str] = []
+        self.patch(Log, "warn", lambda _, kind, **more: warnings.append(f"{kind} {more}"))
+        service = self.service(backplane_wait=10.0)
+        self.loop.begin()
+        self.pass_time(9.9)
+        self.assertEqual((self.loop.stopped, service.failed), (0, False))
+        self.pass_time(0.2)
+        self.assertEqual((self.loop.stopped, service.failed), (1, True))
+        self.assertIn("The backplane is not there: see --backplane", warnings[-1])
+        self.assertIn("Connection was refused", warnings[-1])
+
+    def test_in_time(self) -> None:
+        """If it was there in time, whatever happens later does not end the server."""
+        self.only.kill()
+        service = self.service(backplane_wait=10.0)
+        self.loop.begin()
+        self.pass_time(5)
+        self.only.refusing = False
+        self.pass_time(1)
+        self.only.kill()
+        self.pass_time(60)
+        self.assertEqual((self.loop.stopped, service.failed), (0, False))
+
+    def test_stop(self) -> None:
+        """Stopped, it leaves the backplane last; it does not wait for it any more."""
+        service = self.service(backplane_wait=10.0)
+        self.loop.begin()
+        self.turn()
+        stopped = service.stopService()
+        self.assertEqual(len(self.only.sessions), 2)
+        self.pass_time(6)
+        self.successResultOf(stopped)
+        self.assertEqual(self.only.sessions, [])
+        self.only.kill()
+        self.pass_time(10)
+        self.assertFalse(service.failed)

@@ -81,6 +81,11 @@ def other(name: str, factor: int = 2) -> tuple[str, Any]:
     return str(value * factor), value * factor
 
 
+def needed(name: str) -> tuple[str, ...]:
+    """The options without which that one would have no effect."""
+    return ("--backplane=redis://host",) if name.startswith("backplane") else ()
+
+
 class OptionTests(SynchronousTestCase):
     """Parsing, with a command line and an environment of its own."""
 
@@ -135,7 +140,7 @@ class OptionTests(SynchronousTestCase):
         """A value on the command line becomes that bound, and no other one changes."""
         for name, bound in BOUNDS.items():
             text, value = other(name)
-            limits = self.parse(f"--{bound.option}={text}")["limits"]
+            limits = self.parse(f"--{bound.option}={text}", *needed(name))["limits"]
             self.assertEqual(limits, Limits(**{name: value}))
             self.assertNotEqual(limits, Limits())
 
@@ -144,8 +149,9 @@ class OptionTests(SynchronousTestCase):
         for name, bound in BOUNDS.items():
             (text, value), (winner, won) = other(name), other(name, 3)
             environment = {variable(bound.option or ""): text}
-            self.assertEqual(self.parse(**environment)["limits"], Limits(**{name: value}))
-            options = self.parse(f"--{bound.option}={winner}", **environment)
+            limits = self.parse(*needed(name), **environment)["limits"]
+            self.assertEqual(limits, Limits(**{name: value}))
+            options = self.parse(f"--{bound.option}={winner}", *needed(name), **environment)
             self.assertEqual(options["limits"], Limits(**{name: won}))
 
     def test_the_command_line_wins_over_a_wrong_variable(self) -> None:
@@ -163,6 +169,39 @@ class OptionTests(SynchronousTestCase):
         line = self.refused("--max-message=2m", "--max-backlog=1m")
         self.assertTrue(line.startswith("pinghub: --max-backlog=1048576: "), line)
         self.assertIn("--max-message", line)
+
+    def test_backplane(self) -> None:
+        """Instances in order, from the command line or the environment; no password is shown."""
+        urls = ("redis://:secret@a/1", "rediss://b")
+        for options in (
+            self.parse(*(f"--backplane={url}" for url in urls)),
+            self.parse(PINGHUB_BACKPLANE=" ".join(urls)),
+        ):
+            self.assertEqual([each.text for each in options["urls"]], ["redis://a/1", "rediss://b"])
+            self.assertEqual(options["on-gap"], "keep")
+        line = self.refused("--backplane=redis://:secret@a/x")
+        self.assertIn("pinghub: --backplane=redis://...: give a whole number", line)
+        self.assertNotIn("secret", line)
+
+    def test_on_gap(self) -> None:
+        """What is done about a gap: one of two things."""
+        backplane = "--backplane=redis://a"
+        self.assertEqual(self.parse(backplane, "--on-gap=close")["on-gap"], "close")
+        self.assertEqual(self.parse(backplane, PINGHUB_ON_GAP="close")["on-gap"], "close")
+        line = self.refused(backplane, "--on-gap=nothing")
+        self.assertEqual(line, "pinghub: --on-gap=nothing: give keep or close")
+
+    def test_without_a_backplane(self) -> None:
+        """What would be without effect is refused."""
+        for option, value in {
+            "on-gap": "keep",
+            "backplane-queue": "1m",
+            "backplane-timeout": "5s",
+            "backplane-wait": "5s",
+        }.items():
+            expected = f"pinghub: --{option}={value}: give a --backplane as well"
+            self.assertEqual(self.refused(f"--{option}={value}"), expected)
+            self.assertEqual(self.refused(environment={variable(option): value}), expected)
 
     def test_repeatable(self) -> None:
         """Addresses, origins and patterns can be given several times, in order."""
@@ -372,6 +411,39 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(where, [(8081, 1024, "127.0.0.1"), (8082, 1024, "")])
         self.assertEqual([each[0] for each in self.reactor.unixServers], ["/nowhere/x"])
 
+    def test_backplane(self) -> None:
+        """With ``--backplane`` the service publishes there, and not in this process."""
+        peer = self.connect("--backplane=redis://127.0.0.1:1")
+        peer.send(http_request("POST", "/a", b"x"))
+        answer = peer.response()
+        self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "1"))
+
+    def test_a_backplane_that_cannot_be_used(self) -> None:
+        """A file that is not there, or a package: one line, and status 2."""
+        for arguments, missing, words in (
+            (["--backplane=rediss://a?ssl_ca_certs=/none"], None, "ssl_ca_certs=/none: no such"),
+            (["--backplane=redis://a"], "txredisapi", "install pinghub[redis]"),
+        ):
+            errors = io.StringIO()
+            self.patch(sys, "stderr", errors)
+            if missing:
+                self.patch_modules(missing)
+            end = self.assertRaises(SystemExit, self.make, *arguments)
+            self.assertEqual(end.code, 2)
+            self.assertIn(words, errors.getvalue())
+            self.assertEqual(errors.getvalue().count("\n"), 1)
+
+    def patch_modules(self, name: str) -> None:
+        """Until the test is over, that module cannot be imported."""
+        ours = [each for each in sys.modules if each.startswith("pinghub.backplane.")]
+        changes: dict[str, Any] = {name: None}
+        patch = mock.patch.dict(sys.modules, changes)
+        patch.start()
+        self.addCleanup(patch.stop)
+        for each in ours:
+            if each != "pinghub.backplane.urls":
+                del sys.modules[each]
+
     def test_descriptors(self) -> None:
         """The descriptor limit is raised first, so that more connections are allowed."""
         self.descriptors.limits = (100, 1000)
@@ -500,6 +572,7 @@ class ParameterTests(SynchronousTestCase):
         options = Options({})
         names = {bound.option for bound in BOUNDS.values()}
         names |= {"addr", "origin", "post-only", "admin", "trust-proxy", "no-console", "access-log"}
+        names |= {"backplane", "on-gap"}
         names |= {"h", "help", "version"}
         offered = {each.rstrip("=") for each in options.longOpt} | set(options.shortOpt)
         self.assertEqual(offered, names)

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pinghub.channels import Channel
 from pinghub.frames import CloseCode
 from pinghub.limits import Limits
 from pinghub.outbox import Outbox
@@ -427,10 +428,10 @@ class MessageTests(WebsocketTests):
         peer = server.subscribe("/a")
         peer.deliver(client_frame(TEXT, b"x") * 150)
 
-        def fail(name: str, payload: bytes) -> int:
+        def fail(channel: Channel, payload: bytes) -> int:
             raise RuntimeError
 
-        self.patch(server.manager, "publish_checked", fail)
+        self.patch(Channel, "publish", fail)
         server.reactor.turn()
         self.assertTrue(peer.transport.reset)
         self.assertEqual(server.manager.stats.evictions, {CloseReason.FAULT: 1})

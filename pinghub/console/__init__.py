@@ -58,12 +58,13 @@ def _hash(content: str) -> str:
 
 def _pieces(parts: dict[str, str]) -> list[bytes]:
     """The page without its channel: what is before, between and after the places of its name."""
-    template = re.sub(r"\{\{(style|script)\}\}", lambda found: parts[found[1]], _read("page.html"))
+    form = r"\{\{(style|script|counts)\}\}"
+    template = re.sub(form, lambda found: parts[found[1]], _read("page.html"))
     return template.encode().split(b"{{channel}}")
 
 
 _PARTS = {"style": _read("console.css"), "script": _script()}
-_PIECES = _pieces(_PARTS)
+_PIECES = {each: _pieces({**_PARTS, "counts": each}) for each in ("subscriber", "server")}
 
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -83,10 +84,11 @@ HEADERS = {
 """The header lines that belong to the page."""
 
 
-def page(channel: str) -> bytes:
+def page(channel: str, counts: str = "subscriber") -> bytes:
     """The page of a channel.
 
     Args:
         channel: its name, which may be anything a peer thought of: it is escaped.
+        counts: what the answer to a POST counts, a ``subscriber`` or a ``server``.
     """
-    return html.escape(channel).encode().join(_PIECES)
+    return html.escape(channel).encode().join(_PIECES[counts])

@@ -123,8 +123,8 @@ export class Composer {
     }
     this.#done(text);
     try {
-      const subscribers = await this.#channel.post(text);
-      this.say(`POST: reached ${plural(subscribers, "subscriber")}.`);
+      const reached = await this.#channel.post(text);
+      this.say(`POST: reached ${plural(reached, this.#form.dataset.counts)}.`);
     } catch (error) {
       this.#restore(text);
       this.say(`POST: ${error.status ? `${error.status}: ` : ""}${error.message}`, true);

@@ -121,7 +121,7 @@ export class Channel extends EventTarget {
   /**
    * Publishes a text by POST, in any state of the channel.
    *
-   * @returns To how many subscribers it was handed.
+   * @returns To how many subscribers it was handed; with a backplane, to how many servers.
    * @throws PostError
    */
   post(text: string, options?: { signal?: AbortSignal }): Promise<number>;

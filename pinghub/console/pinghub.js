@@ -152,7 +152,8 @@ export class Channel extends EventTarget {
    * @param {string} text At most 64 KiB, unless the server was told otherwise.
    * @param {object} [options]
    * @param {AbortSignal} [options.signal] Ends the waiting, if the browser does not.
-   * @returns {Promise<number>} To how many subscribers it was handed.
+   * @returns {Promise<number>} To how many subscribers it was handed; with a backplane, to how many
+   *   servers.
    * @throws {Error} With the server's one line as its message and its `status`; 0: no answer that
    *   this page may read. The message may have been published then.
    */
@@ -161,9 +162,10 @@ export class Channel extends EventTarget {
       throw failure(0, textOf(error), error);
     });
     const body = await answer.text().catch(() => ""); // Read to its end, for the next request.
-    const subscribers = answer.headers.get("Pinghub-Subscribers");
-    if (answer.ok && subscribers !== null) {
-      return Number(subscribers);
+    const { headers } = answer;
+    const handed = headers.get("Pinghub-Subscribers") ?? headers.get("Pinghub-Servers");
+    if (answer.ok && handed !== null) {
+      return Number(handed);
     }
     const line = body.trim().split("\n", 1)[0].slice(0, LINE);
     throw failure(answer.status, answer.ok ? "The answer is not Pinghub's." : line);

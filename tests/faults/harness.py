@@ -504,11 +504,13 @@ class Peer:
         """POST on this connection, which stays open.
 
         Returns:
-            The status, and how many subscribers it was handed to; -1 if it does not say.
+            The status, and how many subscribers it was handed to, or servers with a backplane; -1
+            if it does not say.
         """
         self.send(http_request("POST", path, body, headers))
         status, fields, _ = self.response()
-        return status, int(fields.get("pinghub-subscribers", -1))
+        counted = fields.get("pinghub-subscribers") or fields.get("pinghub-servers")
+        return status, int(counted or -1)
 
     def close(self) -> None:
         """Close the socket."""

@@ -10,12 +10,17 @@ piece of it: no message that was published before it asked to subscribe, every m
 sent after its handshake, and, if it closes properly, every message that was published before its
 close frame, its own last one included.
 
+Several servers may share the channel. A message is then on its way between them for a moment: a
+visitor may receive one that was published just before it came, and waits for its own last one
+before it closes.
+
 The server must not ping (``--ping-interval=0``): the history consists of messages alone.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import random
 import selectors
@@ -59,6 +64,7 @@ class Plan:
     Attributes:
         host: where the server is.
         port: its port.
+        more_ports: those of other servers that share its channels; clients take turns.
         messages: how many messages are published, by all publishers together.
         rate: how many of them per second.
         subscribers: how many are there throughout, besides the publishers.
@@ -85,6 +91,7 @@ class Plan:
     window: int = 64
     patience: float = 20.0
     seed: int = 1
+    more_ports: Sequence[int] = ()
 
 
 @dataclass
@@ -267,7 +274,7 @@ class Client(ABC):
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = self.socket.connect_ex((load.plan.host, load.plan.port))
+        code = self.socket.connect_ex((load.plan.host, next(load.ports)))
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, "cannot connect")
         both = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -429,8 +436,9 @@ class Poster(Client):
         answer = bytes(self.received)
         self.received.clear()
         self._waiting = False
-        count = answer.partition(b"Pinghub-Subscribers: ")[2].partition(b"\r\n")[0]
-        if not answer.startswith(b"HTTP/1.1 200 ") or int(count) < len(self.load.members):
+        name, least = self.load.counted
+        count = answer.partition(name + b": ")[2].partition(b"\r\n")[0]
+        if not answer.startswith(b"HTTP/1.1 200 ") or int(count) < least:
             self.load.fault(f"a POST was answered {answer!r}")
         self.work()
 
@@ -452,13 +460,15 @@ class Visitor(Subscriber):
         self._number = number
         self._stay = stay
         self._leave_at: float | None = None
+        self._waits = False
         self._not_before = 0
         self._all_from: list[tuple[bytes, int]] = []
         self._all_until = 0
 
     def on_connected(self) -> None:
         """What is in the history now was published before it subscribes."""
-        self._not_before = len(self.load.history)
+        if not self.load.several:
+            self._not_before = len(self.load.history)
 
     def on_open(self) -> None:
         """What is sent from now on has to arrive."""
@@ -468,6 +478,9 @@ class Visitor(Subscriber):
     def on_frames(self, data: bytes) -> None:
         """Keep it all: where in the history it belongs shows in the end."""
         self.received += data
+        if self._waits and self._farewell in self.received:
+            self._waits = False
+            self.send(LEAVING)
 
     def work(self) -> None:
         """Leave when it is time."""
@@ -475,8 +488,10 @@ class Visitor(Subscriber):
             return
         self._leave_at = None
         if self.way == "close":
-            self._all_until = len(self.load.history)
-            self.send(client_frame(TEXT, self._farewell) + LEAVING)
+            self._waits = self.load.several
+            self._all_until = 0 if self._waits else len(self.load.history)
+            farewell = client_frame(TEXT, self._farewell)
+            self.send(farewell if self._waits else farewell + LEAVING)
             return
         if self.way == "reset":
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -534,6 +549,8 @@ class Load:
         selector: wakes the clients.
         sources: the messages of each publisher.
         history: what every member has to receive.
+        several: whether several servers share the channel.
+        ports: those of the servers, by turns.
         members: who is there throughout.
         left: visitors that have left.
     """
@@ -541,6 +558,10 @@ class Load:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.selector = selectors.DefaultSelector()
+        ports = (plan.port, *plan.more_ports)
+        self.several = len(ports) > 1
+        self.ports = itertools.cycle(ports)
+        self._servers = len(ports)
         self._random = random.Random(plan.seed)
         self._faults: list[str] = []
         names = [b"w%d" % each for each in range(plan.websocket_publishers)]
@@ -551,6 +572,13 @@ class Load:
         self.members: list[Member] = []
         self.left: list[Visitor] = []
         self._visitors: list[Visitor] = []
+
+    @property
+    def counted(self) -> tuple[bytes, int]:
+        """What the answer to a POST counts, and how many there are at least."""
+        if self.several:
+            return b"Pinghub-Servers", self._servers
+        return b"Pinghub-Subscribers", len(self.members)
 
     def fault(self, text: str) -> None:
         """Note what is wrong; the load ends."""

@@ -6,8 +6,8 @@ import { test } from "node:test";
 import { World } from "./world.js";
 
 /** A fetch that answers this, and remembers what it was asked. */
-function answering(body, { count = "3", ...init } = {}) {
-  const headers = count === null ? {} : { "Pinghub-Subscribers": count };
+function answering(body, { count = "3", counted = "Pinghub-Subscribers", ...init } = {}) {
+  const headers = count === null ? {} : { [counted]: count };
   const fetch = async (url, request) => {
     fetch.asked.push([url, request]);
     return new Response(body, { headers, ...init });
@@ -24,6 +24,11 @@ test("post() publishes with fetch, and resolves to the number of subscribers", a
   assert.equal(url, "https://bus.example/news?a=1");
   const expected = { method: "POST", body: "hello", headers: {}, signal: undefined };
   assert.deepEqual(request, expected);
+});
+
+test("with a backplane it resolves to the number of servers", async () => {
+  const fetch = answering("OK\n", { counted: "Pinghub-Servers", count: "2" });
+  assert.equal(await new World().channel({ fetch }).post("hello"), 2);
 });
 
 test("nobody subscribed is no error", async () => {

@@ -47,10 +47,12 @@ class Clients:
 
     Attributes:
         received: the numbers that came, by channel, in the order in which they came.
+        times: when each channel had its client: when it was open, and when it was closed.
     """
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self.received: dict[str, list[int]] = defaultdict(list)
+        self.times: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._url = f"wss://localhost:{port}"
         self._context = context
         self._loop = asyncio.new_event_loop()
@@ -62,7 +64,9 @@ class Clients:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close them all."""
+        """Close them all, once."""
+        if self._loop.is_closed():
+            return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._loop.close()
@@ -78,7 +82,11 @@ class Clients:
         while True:
             try:
                 async with websockets.connect(self._url + path, ssl=self._context) as websocket:
-                    await self._read(websocket, self.received[path])
+                    begun = time.monotonic()
+                    try:
+                        await self._read(websocket, self.received[path])
+                    finally:
+                        self.times[path].append((begun, time.monotonic()))
             except (OSError, WebSocketException):
                 await asyncio.sleep(0.05)
 
@@ -97,11 +105,13 @@ class Publisher:
     Attributes:
         answers: the status and the number of subscribers, by channel and number.
         sweeps: when each turn began, and which answers came how often in it.
+        sent: when each number was posted.
     """
 
     def __init__(self, connect: Callable[[], Peer]) -> None:
         self.answers: dict[str, dict[int, Answer]] = defaultdict(dict)
         self.sweeps: list[tuple[float, Counter[Answer]]] = []
+        self.sent: dict[int, float] = {}
         self._connect = connect
         self._peer: Peer | None = None
         self._numbers = count(1)
@@ -124,6 +134,7 @@ class Publisher:
 
     def _post(self, path: str) -> Answer:
         number = next(self._numbers)
+        self.sent[number] = time.monotonic()
         answer = self.answers[path][number] = self._answer(path, b"%d" % number)
         return answer
 

@@ -1,0 +1,104 @@
+"""Keeps one connection: connects, and again whenever it is lost or cannot be had.
+
+Twisted's ``ClientService`` does the same, and writes a line for each attempt; a broker that is
+away for an hour is logged once here. And to it a connection is good as soon as there is one: one
+that is closed again at once, because the broker is full or our password is wrong, would be tried
+without end and without pause.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from pinghub.sweep import Clock
+
+SHORTEST, LONGEST = 0.05, 0.25
+"""The delay before the second attempt, and the longest of all, in seconds.
+
+Up to half of each is left out at random, so that the servers do not come back together.
+"""
+
+
+class Connector:
+    """Keeps one connection.
+
+    Args:
+        clock: the reactor, or a clock that a test advances.
+        endpoint: what to connect to.
+        factory: makes the protocol; whoever owns it calls ``usable`` and ``lost``.
+        failed: told why an attempt failed, as text for people.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        endpoint: IStreamClientEndpoint,
+        factory: IProtocolFactory,
+        failed: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._endpoint = endpoint
+        self._factory = factory
+        self._failed = failed
+        self._failures = 0
+        self._attempt: Deferred[Any] | None = None
+        self._call: Any = None
+        self._protocol: Any = None
+        self._stopped: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._stopped = None
+        self._connect()
+
+    def _connect(self) -> None:
+        self._call = None
+        self._attempt = self._endpoint.connect(self._factory)
+        self._attempt.addCallbacks(self._made, self._not_made)
+
+    def usable(self) -> None:
+        """The connection does what it is for: if it is lost now, try again at once."""
+        self._failures = 0
+
+    def lost(self) -> None:
+        """The connection is gone: make another one."""
+        self._protocol = None
+        self._again()
+
+    def stop(self) -> Deferred[None]:
+        """End the connection, or the attempts, once; the result fires when that is done."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if self._attempt is None and self._protocol is None:
+            return succeed(None)
+        self._stopped = Deferred()
+        if self._attempt is not None:
+            self._attempt.cancel()
+        else:
+            self._protocol.transport.abortConnection()
+        return self._stopped
+
+    def _made(self, protocol: Any) -> None:
+        self._attempt = None
+        self._protocol = protocol
+
+    def _not_made(self, failure: Failure) -> None:
+        self._attempt = None
+        if self._stopped is None:
+            self._failed(failure.getErrorMessage())
+        self._again()
+
+    def _again(self) -> None:
+        if self._stopped is not None:
+            self._stopped.callback(None)
+            return
+        delay = min(LONGEST, SHORTEST * 2 ** min(self._failures, 10))
+        self._failures += 1
+        self._call = self._clock.callLater(delay * random.uniform(0.5, 1.0), self._connect)
