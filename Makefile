@@ -129,6 +129,10 @@ bench-scale: $(VENV)/bench.stamp $(MEASURES) ## Measure up to 100 000 idle subsc
 bench-processes: $(VENV)/bench.stamp $(MEASURES) ## Measure one, two and four processes behind nginx
 	$(BIN)/python -m benchmarks.processes $(ARGS)
 
+.PHONY: bench-backplane
+bench-backplane: $(VENV)/bench.stamp $(MEASURES) ## Measure one channel on one, two and four servers; needs redis-server
+	$(BIN)/python -m benchmarks.backplane $(ARGS)
+
 .PHONY: package
 package: $(VENV)/test.stamp ## Build sdist and wheel in dist, install them and try them
 	rm -rf dist

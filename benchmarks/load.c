@@ -1,14 +1,14 @@
 /* The load generator: many websocket and HTTP clients in one process.
  *
- * usage: load COMMAND --port=N [--OPTION=VALUE ...]
+ * usage: load COMMAND --port=N[,N...] [--OPTION=VALUE ...]
  *
  *   pubsub      subscribers on channels; a publisher for each channel keeps messages in flight
  *   post        connections that POST to channels without subscribers
  *   handshakes  open a websocket, close it, and again
  *   idle        subscribers that only answer pings; reads commands: "publish", "close"
  *
- * It connects to 127.0.0.1 only and prints one line of JSON for each measurement. Edge-triggered
- * epoll, one recv for each arrival, no parsing beyond frame heads: it has to be cheaper than any
+ * It connects to 127.0.0.1 only, to its ports by turns, and prints one line of JSON for each
+ * measurement. Edge-triggered epoll, one recv for each arrival, no parsing beyond frame heads: it has to be cheaper than any
  * server. Every message carries its time of publication, by which each subscriber checks that
  * none is missing or out of place, and by which latency is taken. Exits with status 1, and a
  * line on standard error, when anything is refused, lost or late by PATIENCE.
@@ -38,6 +38,7 @@
 #define READ (1 << 18)
 #define KEPT (1 << 16)
 #define PIDS 64
+#define PORTS 16
 
 enum { TEXT = 1, CLOSE = 8, PING = 9, PONG = 10 };
 enum state { CLOSED, HTTP, UPGRADING, OPEN };
@@ -62,10 +63,10 @@ struct channel {
 };
 
 static struct {
-    int port, channels, subscribers, stalled, connections, window, size, in_flight, pid_count;
+    int port_count, channels, subscribers, stalled, connections, window, size, in_flight, pid_count;
     double seconds, warmup, rate;
     const char *path, *publish;
-    int pids[PIDS];
+    int pids[PIDS], ports[PORTS];
 } options = {.channels = 1, .subscribers = 1, .connections = 50, .window = 1, .size = 100,
              .in_flight = 100, .seconds = 2, .warmup = 0.5, .path = "/bench-", .publish = "post"};
 
@@ -199,7 +200,8 @@ static void disconnect(struct connection *c)
 
 static void connect_to_server(struct connection *c, int channel, enum state state)
 {
-    struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+    int port = options.ports[serial % (uint64_t)options.port_count];
+    struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     struct sockaddr_in source = {.sin_family = AF_INET};
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = c};
@@ -225,10 +227,10 @@ static void open_websocket(struct connection *c, int channel)
     char request[512];
     connect_to_server(c, channel, UPGRADING);
     int size = snprintf(request, sizeof request,
-                        "GET %s%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                        "GET %s%d HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
                         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                        options.path, channel, options.port);
+                        options.path, channel);
     put(c, request, (size_t)size);
 }
 
@@ -273,8 +275,8 @@ static const char *payload(uint64_t stamp)
 
 static size_t post_into(char *out, int channel, uint64_t stamp)
 {
-    int head = sprintf(out, "POST %s%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n\r\n",
-                       options.path, channel, options.port, options.size);
+    int head = sprintf(out, "POST %s%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n",
+                       options.path, channel, options.size);
     memcpy(out + head, payload(stamp), (size_t)options.size);
     return (size_t)(head + options.size);
 }
@@ -769,10 +771,12 @@ static void idle(void)
 
 /* The command line. */
 
-static void read_pids(char *list)
+static int read_numbers(char *list, int *numbers, int most)
 {
-    for (char *pid = strtok(list, ","); pid && options.pid_count < PIDS; pid = strtok(NULL, ","))
-        options.pids[options.pid_count++] = atoi(pid);
+    int count = 0;
+    for (char *each = strtok(list, ","); each && count < most; each = strtok(NULL, ","))
+        numbers[count++] = atoi(each);
+    return count;
 }
 
 static void read_options(int count, char **arguments)
@@ -785,7 +789,7 @@ static void read_options(int count, char **arguments)
         {"pids", 1, NULL, 'i'},     {"stalled", 1, NULL, 'd'},   {NULL, 0, NULL, 0}};
     for (int each; (each = getopt_long(count, arguments, "", known, NULL)) != -1;) {
         switch (each) {
-        case 'p': options.port = atoi(optarg); break;
+        case 'p': options.port_count = read_numbers(optarg, options.ports, PORTS); break;
         case 'u': options.path = optarg; break;
         case 'c': options.channels = atoi(optarg); break;
         case 'n': options.subscribers = atoi(optarg); break;
@@ -798,11 +802,12 @@ static void read_options(int count, char **arguments)
         case 'm': options.warmup = atof(optarg); break;
         case 'r': options.rate = atof(optarg); break;
         case 'b': options.publish = optarg; break;
-        case 'i': read_pids(optarg); break;
+        case 'i': options.pid_count = read_numbers(optarg, options.pids, PIDS); break;
         default: exit(2);
         }
     }
-    if (!options.port || options.size < STAMP || options.size > 1 << 15 || options.window > RING)
+    if (!options.port_count || options.size < STAMP || options.size > 1 << 15
+        || options.window > RING)
         fail("an option is missing or out of bounds");
 }
 

@@ -86,6 +86,11 @@ class Server:
     has_channels: bool = True
     part: str = ""
 
+    @property
+    def ports(self) -> str:
+        """Where clients connect, by turns; for the generator."""
+        return str(self.port)
+
     def pids(self) -> list[int]:
         """Its process, and those that it has started."""
         found = [self.pid]

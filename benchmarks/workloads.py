@@ -151,7 +151,7 @@ WORKLOADS = (
 
 def load(server: Server, command: str, arguments: Arguments) -> list[str]:
     """The command line of the generator."""
-    own = {"port": server.port, "path": server.path, "pids": ",".join(map(str, server.pids()))}
+    own = {"port": server.ports, "path": server.path, "pids": ",".join(map(str, server.pids()))}
     options = [f"--{name}={value}" for name, value in {**own, **arguments}.items()]
     return [str(BUILT / "load"), command, *options]
 

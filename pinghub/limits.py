@@ -258,7 +258,7 @@ class Limits:
     )
     publish_window: int = _bound(
         256 * KIB,
-        "bytes of messages from one websocket that the backplane has not taken yet",
+        "bytes of messages from one client that the backplane has not taken yet",
         "bytes",
         "stop reading from it",
     )

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -121,7 +122,7 @@ class PinghubResource(Resource):
         self._manager.stats.refusals[refusal.label] += 1
         return refuse(request, refusal)
 
-    def post(self, target: bytes, body: bytes) -> bytes | None:
+    def post(self, target: bytes, body: bytes) -> bytes | Deferred[bytes] | None:
         """Answer a POST without a request of twisted.web; for a resource at the root.
 
         Args:
@@ -130,9 +131,10 @@ class PinghubResource(Resource):
 
         Returns:
             The answer to a HTTP/1.1 client, byte for byte what ``render`` makes twisted.web
-            write; None if ``render`` has to make it: a refusal, or one that takes some time.
+            write; if that takes some time, what comes to it and does not fail. None if ``render``
+            has to make it: a refusal.
         """
-        if self._manager.connections.draining or not self._backplane.immediate:
+        if self._manager.connections.draining:
             return None
         try:
             channel = channel_name(target, limit=self._manager.limits.channel_name)
@@ -144,7 +146,20 @@ class PinghubResource(Resource):
             self._log.failure("A request failed", error)
             self._manager.stats.refusals[InternalError.label] += 1
             return _PLAIN_FAULT % (_date(int(time.time())), self._vary)
+        if isinstance(handed, int):
+            return self._plainly_published(handed)
+        return handed.addCallbacks(self._plainly_published, self._plainly_refused)
+
+    def _plainly_published(self, handed: int) -> bytes:
         return self._plain_ok % (_date(int(time.time())), self._vary, handed)
+
+    def _plainly_refused(self, failure: Failure) -> bytes:
+        refusal = failure.value
+        assert isinstance(refusal, Refusal), refusal
+        self._manager.stats.refusals[refusal.label] += 1
+        fields = "".join(f"{name}: {value}\r\n" for name, value in refusal.headers.items())
+        answer = _plain_answer(refusal.status, fields.encode(), refusal.text)
+        return answer % (_date(int(time.time())), self._vary)
 
     def upgrade(self, http: Any, plain: PlainHandshake) -> bool:
         """Answer a handshake without a request of twisted.web; for a resource at the root.

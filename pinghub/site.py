@@ -12,6 +12,7 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -21,7 +22,9 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from pinghub.access_log import AccessLog
+from pinghub.answers import Answers
 from pinghub.arrivals import TOO_MANY, count_connection, host_of
+from pinghub.backplane import COST
 from pinghub.channels import ChannelManager
 from pinghub.clients import Place
 from pinghub.errors import (
@@ -129,7 +132,8 @@ class PinghubChannel(HTTPChannel):
         self._sweep = manager.sweep
         self._answered = 0
         self._taken = 0
-        self._resting = False
+        self._resting = self._held = self._half_closed = False
+        self._owed: Answers | None = None
         self._fields = 0
         self._head_size = 0
         self._watched: tuple[Phase, int] | None = None
@@ -177,6 +181,8 @@ class PinghubChannel(HTTPChannel):
         return not self.refused and self._phase() is not Phase.NEXT
 
     def _phase(self) -> Phase:
+        if self._owing:
+            return Phase.ANSWER
         if not self.requests:
             begun = self._buffer or not self._answered
             return Phase.HEAD if begun else Phase.NEXT
@@ -270,8 +276,8 @@ class PinghubChannel(HTTPChannel):
         # The parser may have kept something that is no whole line, or came while we rested.
         data, self._buffer = self._buffer + data, b""
         answers: list[bytes] = []
-        end = 0
-        while len(answers) < self.limits.request_slice:
+        taken = end = 0
+        while taken < self.limits.request_slice and not self._held:
             post = plain_post(data, end, self.limits)
             if post is None:
                 break
@@ -279,21 +285,68 @@ class PinghubChannel(HTTPChannel):
             answer = self.site.answer_post(target, body)
             if answer is None:
                 break
-            answers.append(answer)
             if self.site.access_log is not None:
                 self._log_post(data[end : after - len(body)], answer)
+            if isinstance(answer, bytes) and self._owed is None:
+                answers.append(answer)
+            else:
+                self._owe(answer, after - end + COST)
+            taken += 1
             end = after
-        if answers:
-            self._answered += len(answers)
-            self._taken += len(answers)
-            self._write(self.transport, b"".join(answers))
+        if taken:
+            self._answered += taken
+            self._taken += taken
+            if answers:
+                self._send(b"".join(answers))
             self._give_way(end < len(data))
+        if self._owing and end < len(data):
+            self._hold()  # The parser would answer at once.
         return data[end:]
 
-    def _log_post(self, head: bytes, answer: bytes) -> None:
-        assert self.site.access_log is not None
+    def _log_post(self, head: bytes, answer: bytes | Deferred[bytes]) -> None:
         line, _, fields = head.partition(b"\r\n")
-        self.site.access_log.plain(self.transport, line, b"\r\n" + fields, answer)
+        if isinstance(answer, bytes):
+            self._logged(answer, line, b"\r\n" + fields)
+        else:
+            answer.addCallback(self._logged, line, b"\r\n" + fields)
+
+    def _logged(self, answer: bytes, line: bytes, fields: bytes) -> bytes:
+        assert self.site.access_log is not None
+        self.site.access_log.plain(self.transport, line, fields, answer)
+        return answer
+
+    # Answers that take some time.
+
+    @property
+    def _owing(self) -> bool:
+        return self._owed is not None and self._owed.size > 0
+
+    def _owe(self, answer: bytes | Deferred[bytes], size: int) -> None:
+        """Answer later; with ``Limits.publish_window`` bytes of them, read no more."""
+        if self._owed is None:
+            self._owed = Answers(self._send, self._sent)
+        self._owed.add(answer, size)
+        if self._owed.size > self.limits.publish_window:
+            self._hold()
+
+    def _hold(self) -> None:
+        self._held = self.paused = True
+        self._networkProducer.pauseProducing()
+
+    def _send(self, data: bytes) -> None:
+        self._write(self.transport, data)
+
+    def _sent(self) -> None:
+        """Some of what was owed was sent: go on with what was held."""
+        assert self._owed is not None
+        if self._held and self._owed.size <= self.limits.publish_window:
+            self._held = False
+            self._read_on()
+        if not self._owing:
+            if self._half_closed:
+                self.go_away()
+            else:
+                self._watch()
 
     def _between_requests(self) -> bool:
         """Whether what comes next begins a request, and may be answered at once."""
@@ -383,7 +436,7 @@ class PinghubChannel(HTTPChannel):
         self._read_on()
 
     def _read_on(self) -> None:
-        self.paused = self._resting or self._waitingForTransport
+        self.paused = self._resting or self._held or self._waitingForTransport
         if not self.paused:
             self._networkProducer.resumeProducing()
             self.dataReceived(b"")
@@ -445,7 +498,9 @@ class PinghubChannel(HTTPChannel):
 
     def readConnectionLost(self) -> None:
         """The peer sends no more: let it have what was answered, or is going to be."""
-        if self._handlingRequest and self.requests[-1].method == b"POST":
+        if self._owing:
+            self._half_closed = True
+        elif self._handlingRequest and self.requests[-1].method == b"POST":
             self.persistent = False
         else:
             self.go_away()
@@ -456,6 +511,8 @@ class PinghubChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection, and what it sent that nobody has looked at yet."""
         self._released()
+        if self._owed is not None:
+            self._owed.close()
         self.clearLineBuffer()
         super().connectionLost(reason)
 
@@ -543,7 +600,7 @@ class PinghubSite(Site):
         root = self._lane()
         return root is not None and root.upgrade(http, plain)
 
-    def answer_post(self, target: bytes, body: bytes) -> bytes | None:
+    def answer_post(self, target: bytes, body: bytes) -> bytes | Deferred[bytes] | None:
         """Answer a plain POST, if the resource at the root can; otherwise None."""
         root = self._lane()
         return root.post(target, body) if root is not None else None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import Limits, OriginPolicy, TrustedProxies
 from pinghub.access_log import DELAY, FIELD, MOST, AccessLog
+from pinghub.errors import BackplaneFull
 from pinghub.logwriter import LogWriter
 from pinghub.site import PinghubSite
 from pinghub.testing import TEXT, MemoryServer, client_frame, http_request, upgrade_request
@@ -64,6 +68,26 @@ class AccessLogTests(SynchronousTestCase):
         """The only line since the last time."""
         (line,) = self.lines()
         return line
+
+    def test_answers_that_take_some_time(self) -> None:
+        """A request has its line when it is answered, even if its client has left by then."""
+        later: list[Deferred[int]] = []
+
+        def publish(*_: object) -> Deferred[int]:
+            later.append(Deferred())
+            return later[-1]
+
+        self.patch(self.server.backplane, "publish", publish)
+        peers = [self.server.connect() for _ in range(2)]
+        for peer, path in zip(peers, ("/a", "/b"), strict=True):
+            peer.send(http_request("POST", path, b"x"))
+        self.assertEqual(self.lines(), [])
+        peers[0].transport.connectionLost(Failure(ConnectionLost()))
+        later[0].callback(1)
+        self.assertEqual(self.line()[1:4], ("POST /a HTTP/1.1", 200, 3))
+        later[1].errback(BackplaneFull())
+        self.assertEqual(self.line()[1:3], ("POST /b HTTP/1.1", 503))
+        self.assertEqual([len(peer.take()) > 0 for peer in peers], [False, True])
 
     def test_requests(self) -> None:
         """Answered by twisted.web, or without it: the same line."""

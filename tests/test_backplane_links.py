@@ -149,6 +149,13 @@ class PublishTests(LinkTests):
         self.clock.advance(0)
         self.assertEqual(self.successResultOf(result), 0)
 
+    def test_nobody_asked(self) -> None:
+        """What answers more than it was asked is given up, before it answers the wrong message."""
+        link = self.link(PublishLink)
+        link.dataReceived(b":1\r\n")
+        self.clock.advance(0)
+        self.assertEqual(self.problems, ["an answer to no question"])
+
     def test_lost(self) -> None:
         """With the connection all fail that were not answered."""
         link = self.link(PublishLink)

@@ -6,6 +6,7 @@ import os
 import re
 from base64 import b64encode
 from dataclasses import replace
+from itertools import zip_longest
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub import site, websocket
+from pinghub.backplane.redis import RedisBackplane
+from pinghub.backplane.urls import BrokerURL
+from pinghub.channels import ChannelManager
 from pinghub.limits import Limits
 from pinghub.origins import OriginPolicy
 from pinghub.plain_posts import plain_post
@@ -23,11 +27,13 @@ from pinghub.testing import (
     PING,
     PONG,
     TEXT,
+    MemoryReactor,
     MemoryServer,
     client_frame,
     http_request,
     upgrade_request,
 )
+from tests.redis_in_memory import MemoryRedis
 
 
 def examples(usual: int) -> settings:
@@ -218,6 +224,7 @@ HTTP_LIMITS = Limits(
     response_queue=1000,
     ping_interval=0,
 )
+WINDOW_LIMITS = replace(HTTP_LIMITS, publish_window=3000)
 ORIGIN = "https://ws.example.com"
 TARGETS = st.sampled_from(
     [b"/a"] * 6
@@ -357,6 +364,42 @@ def answers(
     )
 
 
+def answers_in_time(segments: list[bytes], restrict: bool, stops: list[bool]) -> tuple[object, ...]:
+    """The same with a backplane, which answers only now and then; as seen in the end."""
+    reactor = MemoryReactor()
+    redis = MemoryRedis(reactor)
+
+    def backplane(manager: ChannelManager) -> RedisBackplane:
+        urls = [BrokerURL("redis://host")]
+        return RedisBackplane(urls, manager, reactor, endpoint=lambda *_: redis)
+
+    origins = OriginPolicy([ORIGIN] if restrict else ())
+    server = MemoryServer(WINDOW_LIMITS, reactor=reactor, backplane=backplane, origins=origins)
+    server.backplane.start()
+    reactor.turn()
+    sender, other = server.connect(), server.connect()
+    other.send(upgrade_request("/a", {"Sec-WebSocket-Key": "A" * 22 + "=="}))
+    for segment, stop in zip_longest(segments, stops[: len(segments)]):
+        if stop:
+            redis.stop()
+        else:
+            redis.resume()
+        sender.deliver(segment or b"")
+        reactor.turn()
+    redis.resume()
+    server.run(2)
+    received = sender.take()
+    server.run(80)
+    stats = server.manager.stats
+    return (
+        DATE.sub(b"", received + sender.take()),
+        other.take(),
+        (sender.transport.ended, sender.transport.reset),
+        (stats.published, stats.dropped, stats.deliveries, stats.posted, dict(stats.refusals)),
+        (len(server.manager.sweep), server.backplane.state().pending),
+    )
+
+
 class PostLaneTests(SynchronousTestCase):
     """The same requests with the quick lane and without it."""
 
@@ -380,6 +423,24 @@ class PostLaneTests(SynchronousTestCase):
         quick = answers(segments, room, restrict, drain)
         with patch.object(site, "plain_post", return_value=None):
             self.assertEqual(quick, answers(segments, room, restrict, drain))
+
+    @given(SEGMENTS, SPLITS, st.booleans(), st.lists(st.booleans(), max_size=10))
+    @example([PLAIN * 20], [], False, [True])
+    @example([PLAIN * 2 + http_request("HEAD", "/a") * 2 + PLAIN], [], False, [True])
+    @example([PLAIN + post_of(b"/a", b"", []) + PLAIN, PLAIN[:9], PLAIN[9:]], [], False, [True] * 3)
+    @examples(500)
+    def test_requests_that_wait(
+        self,
+        segments: list[bytes],
+        splits: list[tuple[int, int]],
+        restrict: bool,
+        stops: list[bool],
+    ) -> None:
+        """R11: the same with a backplane that takes its time, when all is over."""
+        segments = split(segments, splits)
+        quick = answers_in_time(segments, restrict, stops)
+        with patch.object(site, "plain_post", return_value=None):
+            self.assertEqual(quick, answers_in_time(segments, restrict, stops))
 
     def test_the_lane_is_used(self) -> None:
         """Plain POSTs are no requests of twisted.web, in whatever segments they come."""

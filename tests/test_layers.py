@@ -38,6 +38,7 @@ LAYERS: list[set[str]] = [
     {
         "addresses",
         "adopted",
+        "answers",
         "autobahn_options",
         "backplane.urls",
         "channel_info",

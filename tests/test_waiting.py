@@ -11,6 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from pinghub.draining import Drain, drain
+from pinghub.errors import BackplaneDown, BackplaneLost
 from pinghub.origins import OriginPolicy
 from pinghub.resource import PinghubResource
 from pinghub.site import PinghubSite
@@ -63,6 +64,23 @@ class PostTests(WaitingTests):
         for status in (200, 200, 405):
             self.answer()
             self.assertEqual(peer.response().status, status)
+
+    def test_pipelined_while_it_is_lost(self) -> None:
+        """If the broker is lost meanwhile, what comes behind is refused as well, and at once."""
+        lost, down = (f"{refusal()}\n".encode() for refusal in (BackplaneLost, BackplaneDown))
+        # With an Origin a request is the parser's, which reads one at a time.
+        for headers, expected in (({}, [lost] * 3), ({"Origin": "https://a"}, [lost, down, down])):
+            peer = self.ask(http_request("POST", "/a", b"1", headers) * 3)
+            self.only.kill()
+            self.turn()
+            answers = [peer.response() for _ in range(3)]
+            self.assertEqual([answer.body for answer in answers], expected)
+            self.assertEqual({answer.headers["retry-after"] for answer in answers}, {"1"})
+            self.assertEqual(self.bus.backplane.state().pending, 0)
+            self.only.stopped = self.only.refusing = False
+            self.pass_time(1)
+        counts = {"backplane-lost": 4, "backplane-down": 2}
+        self.assertEqual(self.bus.manager.stats.refusals, counts)
 
     def test_gone(self) -> None:
         """A client that has left is not answered; its message was published all the same."""

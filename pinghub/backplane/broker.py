@@ -151,8 +151,7 @@ class Broker:
         publisher, receiver = self._publisher, self._receiver
         if publisher is None or receiver is None:
             return succeed(None)
-        answered: Deferred[Any] = publisher.ping()
-        return answered.addCallback(lambda _: receiver.barrier())
+        return publisher.barrier().addCallback(lambda _: receiver.barrier())
 
     # Channels.
 

@@ -7,6 +7,7 @@ up, whether it hangs, is stopped, or the network between us is gone and nobody h
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from typing import Any, Protocol
 
@@ -65,7 +66,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
         self._url = url
         self._limits = limits
         self._clock = clock
-        self._heard = self._asked = False
+        self._introduced = self._heard = self._asked = False
         self._problem = ""
         self._call: Any = None
         self._due = 0.0
@@ -74,7 +75,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
         """Say who we are, and see whether it is a broker that answers."""
         super().connectionMade()
         self._watch()
-        self._introduce().addCallbacks(lambda _: self.introduced(), self._refused)
+        self._introduce().addCallbacks(self._accepted, self._refused)
 
     @inlineCallbacks
     def _introduce(self) -> Any:
@@ -86,8 +87,12 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
                 raise NotMasterError(f"it is no master any more: {role[0]!r}")
         yield self.ping()
 
+    def _accepted(self, _: object) -> None:
+        self._introduced = True
+        self.introduced()
+
     def introduced(self) -> None:
-        """The broker answers."""
+        """The broker knows us."""
         self._owner.ready(self)
 
     def _refused(self, failure: Failure) -> None:
@@ -117,6 +122,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """Tell who waits, and the owner."""
         self._call.cancel()
+        self._introduced = False
         # Before those who wait for an answer hear of it, and would say no more than that.
         self._problem = self._problem or why.getErrorMessage()
         super().connectionLost(why)
@@ -140,17 +146,71 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
             pass  # We were not there to hear it: it may wait in the socket.
         elif not self._asked:
             self._asked = True
-            self.ask()
+            if self._introduced:  # Before, there is a question already.
+                self.ask()
         else:
             self.fail(f"nothing came within {self._limits.backplane_timeout:g} s")
 
     def ask(self) -> None:
         """Ask for a sign of life."""
-        self.ping().addErrback(lambda _: None)  # Lost: the owner is told.
+        self._say(b"PING")
+
+    def _say(self, *words: bytes) -> None:
+        self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
 
 
 class PublishLink(Link):
-    """The connection that publishes; see ``publish`` of ``txredisapi``."""
+    """The connection that publishes.
+
+    Answers are matched to questions here: for each, the client's own way makes four more objects
+    than the one that is waited for, and takes three times as long.
+    """
+
+    def __init__(self, owner: Owner, url: BrokerURL, limits: Limits, clock: Clock) -> None:
+        super().__init__(owner, url, limits, clock)
+        # In the order in which the broker answers.
+        self._waiting: deque[Deferred[Any]] = deque()
+
+    def publish(self, channel: bytes, payload: bytes) -> Deferred[int]:
+        """Publish a message.
+
+        Returns:
+            How many connections it was sent to. It fails with ``ResponseError`` if the broker
+            refuses it, and with ``ConnectionError`` if the connection is lost (``txredisapi``).
+        """
+        return self._question(b"PUBLISH", channel, payload)
+
+    def ask(self) -> None:
+        """Ask for a sign of life."""
+        self.barrier().addErrback(lambda _: None)  # Lost: the owner is told.
+
+    def barrier(self) -> Deferred[None]:
+        """Wait until all that was published by now was taken."""
+        return self._question(b"PING")
+
+    def _question(self, *words: bytes) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        self._waiting.append(answer)
+        self._say(*words)
+        return answer
+
+    def replyReceived(self, reply: Any) -> None:
+        """Take an answer (a hook of ``txredisapi``)."""
+        if not self._introduced:
+            super().replyReceived(reply)
+        elif not self._waiting:
+            self.fail("an answer to no question")
+        elif isinstance(reply, Exception):
+            self._waiting.popleft().errback(reply)
+        else:
+            self._waiting.popleft().callback(reply)
+
+    def connectionLost(self, why: Failure = connectionDone) -> None:
+        """Tell the owner, and who waits."""
+        super().connectionLost(why)
+        # Only now: some of them have something else to publish.
+        for each in self._waiting:
+            each.errback(txredisapi.ConnectionError("Lost connection"))
 
 
 class ReceiveLink(Link):
@@ -160,7 +220,6 @@ class ReceiveLink(Link):
     """
 
     _owner: Receiver
-    _receiving = False
 
     def __init__(self, owner: Receiver, url: BrokerURL, limits: Limits, clock: Clock) -> None:
         super().__init__(owner, url, limits, clock)
@@ -168,7 +227,6 @@ class ReceiveLink(Link):
 
     def introduced(self) -> None:
         """Receive from now on."""
-        self._receiving = True
         self.join([self._url.namespace])
 
     def join(self, channels: Collection[bytes]) -> None:
@@ -179,10 +237,6 @@ class ReceiveLink(Link):
         """Unsubscribe from channels; ``confirmed`` is called for each."""
         self._say(b"UNSUBSCRIBE", *channels)
 
-    def ask(self) -> None:
-        """Ask for a sign of life."""
-        self._say(b"PING")
-
     def barrier(self) -> Deferred[None]:
         """Wait for all that the broker has sent by now; or for the end of the connection."""
         barrier: Deferred[None] = Deferred()
@@ -190,13 +244,9 @@ class ReceiveLink(Link):
         self._say(b"PING", b"barrier")
         return barrier
 
-    def _say(self, *words: bytes) -> None:
-        # Not by the client's own, which waits for one answer: there are as many as channels.
-        self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
-
     def replyReceived(self, reply: Any) -> None:
         """Take what the broker sends by itself (a hook of ``txredisapi``)."""
-        if not self._receiving:
+        if not self._introduced:
             super().replyReceived(reply)
         elif isinstance(reply, list):
             self._pushed(*reply)
@@ -215,9 +265,7 @@ class ReceiveLink(Link):
             self._owner.confirmed(subject, kind == b"subscribe")
 
     def connectionLost(self, why: Failure = connectionDone) -> None:
-        """Tell who waits, and the owner."""
-        self._receiving = False
-        barriers, self._barriers = self._barriers, []
-        for each in barriers:
-            each.callback(None)
+        """Tell the owner, and who waits."""
         super().connectionLost(why)
+        for each in self._barriers:
+            each.callback(None)
