@@ -27,7 +27,7 @@ run: $(VENV)/run.stamp ## Serve on :8081; with options: make run ARGS="-addr=:90
 
 .PHONY: test
 test: $(VENV)/test.stamp ## Run the tests; some of them: make test TESTS=tests.test_names
-	$(BIN)/python $(TRIAL) $(TESTS)
+	$(BIN)/python $(TRIAL) -j 2 $(TESTS)
 
 .PHONY: lint
 lint: style types ## Check style and types
