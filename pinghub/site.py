@@ -500,7 +500,8 @@ class PinghubChannel(HTTPChannel):
         """The peer sends no more: let it have what was answered, or is going to be."""
         if self._owing:
             self._half_closed = True
-        elif self._handlingRequest and self.requests[-1].method == b"POST":
+        elif self._handlingRequest and self.requests and self.requests[-1].method == b"POST":
+            # A channel that has answered its last request handles it still, but has it no more.
             self.persistent = False
         else:
             self.go_away()

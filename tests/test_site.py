@@ -595,6 +595,16 @@ class EndTests(SiteTests):
         self.assertTrue(peer.transport.disconnected)
         self.assert_nothing_left()
 
+    def test_half_close_behind_the_last_answer(self) -> None:
+        """A peer that asked for the end, and closes its half, gets what is still on its way."""
+        for method, body in (("GET", b""), ("POST", b"x")):
+            peer = self.server.connect(room=10)
+            peer.send(http_request(method, "/a", body, {"Connection": "close"}))
+            peer.close()
+            self.assertIn(b"HTTP/1.1 200 OK", peer.take())
+            self.assertTrue(peer.transport.disconnected)
+        self.assert_nothing_left()
+
     def test_half_close_within_a_request(self) -> None:
         """A peer that closes within its request is forgotten."""
         for data in (b"POST", POST, POST + b"Content-Length: 5\r\n\r\nab"):

@@ -48,6 +48,11 @@ class Fetcher:
         lines = Path(self._notes.name).read_text().rpartition("\n")[0].splitlines()
         return [(int(status), int(size)) for status, size in map(str.split, lines)]
 
+    def wait(self) -> None:
+        """Wait for the next answer."""
+        seen = len(self.answers())
+        eventually(lambda: len(self.answers()) > seen, PATIENCE, "an answer to a fetcher")
+
     def stop(self) -> None:
         """End it."""
         self._process.kill()
@@ -75,7 +80,7 @@ class ListingTests(FaultTests):
         directory.mkdir(parents=True)
         fetcher = Fetcher(self.admin + path, directory)
         self.addCleanup(fetcher.stop)
-        eventually(lambda: bool(fetcher.answers()), PATIENCE, f"an answer from {path}")
+        fetcher.wait()
         return fetcher
 
     def test_all(self) -> None:
@@ -95,7 +100,6 @@ class ListingTests(FaultTests):
         bound = self.bound_of(prober, BOUND)
         paths = ("/channels?", "/channels?prefix=/nothing", "/metrics?")
         fetchers = [self.fetcher(path) for path in paths]
-        before = [len(each.answers()) for each in fetchers]
 
         def measure() -> float:
             with prober.window() as window:
@@ -103,11 +107,12 @@ class ListingTests(FaultTests):
             return window().p99
 
         p99 = self.least_of(measure, bound)
+        for each in fetchers:  # On a slow machine the whole list takes longer than the window.
+            each.wait()
         answers = [each.answers() for each in fetchers]
         self.assertLessEqual(p99, bound)
-        for old, new in zip(before, answers, strict=True):
-            self.assertGreater(len(new), old)
-            self.assertEqual({status for status, _ in new}, {200})
+        for those in answers:
+            self.assertEqual({status for status, _ in those}, {200})
         # Whole lists, and with the channel of the prober.
         self.assertGreater(min(size for _, size in answers[0]), whole)
 
