@@ -74,7 +74,7 @@ faults-short: $(VENV)/test.stamp ## The same in a few minutes
 
 .PHONY: proxies
 proxies: $(VENV)/browser.stamp ## Run the tests behind real proxies; needs nginx, haproxy, chromium
-	$(BIN)/python $(TRIAL) -j 2 tests.proxies
+	$(BIN)/python $(TRIAL) -j 3 tests.proxies
 
 .PHONY: javascript
 javascript: $(VENV)/test.stamp ## Run the tests of the JavaScript client; needs npm
@@ -97,7 +97,7 @@ publishing: $(VENV)/test.stamp ## Run the examples of docs/publishing.md in all 
 
 .PHONY: backplane
 backplane: $(VENV)/backplane.stamp ## Run the tests with a real Redis; needs redis-server and nginx
-	$(BIN)/python $(TRIAL) -j 2 tests.backplane
+	$(BIN)/python $(TRIAL) -j 3 tests.backplane
 
 .PHONY: conformance
 conformance: $(VENV)/run.stamp ## Run the Autobahn|Testsuite; needs Python 2.7 and a C compiler
