@@ -19,6 +19,7 @@ from pinghub.adopted import AdoptingReactor
 from pinghub.channels import ChannelManager
 from pinghub.errors import ConfigurationError, ListenError
 from pinghub.logs import Log
+from pinghub.tls import tidy
 
 
 class Listeners:
@@ -74,6 +75,7 @@ class Listeners:
             except (OSError, OverflowError, CannotListenError) as error:
                 self.close()
                 raise ListenError(addr, _reason(error), self._option) from None
+            tidy(getattr(port, "factory", None))
             guard_accepts(port, self._manager.clock, self._manager.limits, self._log)
             self._ports.append(port)
 
