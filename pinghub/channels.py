@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from pinghub.clients import Clients
 from pinghub.connections import Connections
 from pinghub.errors import MessageTooLarge, NotText
-from pinghub.frames import text_frame
+from pinghub.frames import CloseCode, text_frame
 from pinghub.limits import Limits
 from pinghub.outbox import TotalBacklog
 from pinghub.proxies import TrustedProxies
@@ -42,6 +42,23 @@ class Subscriber(Protocol):
         It has to return at once and must not raise. There is no backpressure: a subscriber
         that cannot keep up has to bound what it queues and leave.
         """
+
+
+class Closeable(Subscriber, Protocol):
+    """A subscriber that is ours to close, as websockets are.
+
+    Subscribers of a program are not, whatever methods they have: when their channel is closed they
+    are unsubscribed, and where messages may be missing they stay. One that is to be closed has to
+    say so.
+
+    Attributes:
+        closeable: True.
+    """
+
+    closeable: bool
+
+    def close(self, code: CloseCode, reason: str, /) -> None:
+        """End, behind all that was delivered; it is unsubscribed then."""
 
 
 class Upstream(Protocol):
@@ -532,8 +549,16 @@ def _payload(message: str | bytes) -> bytes:
 
 
 def _check_name(name: str, limits: Limits) -> None:
-    if not name.startswith("/") or len(name) > limits.channel_name:
+    if not name.startswith("/") or len(name) > limits.channel_name or not _is_unicode(name):
         raise ValueError(
-            f"a channel name begins with a slash and has at most {limits.channel_name} "
-            f"characters: {name[:80]!r}"
+            f"a channel name is valid Unicode, begins with a slash and has at most "
+            f"{limits.channel_name} characters: {name[:80]!r}"
         )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: Python's may contain half a surrogate pair."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

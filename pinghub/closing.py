@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeGuard
 
-from pinghub.channels import ChannelManager, Subscriber
+from pinghub.channels import ChannelManager, Closeable, Subscriber
 from pinghub.frames import CloseCode
 
 SLICE = 200
 """How many subscribers are closed in one turn."""
 
 
+def is_closeable(subscriber: Subscriber) -> TypeGuard[Closeable]:
+    """Whether a subscriber is ours to close: those of a program are not, unless they say so."""
+    return getattr(subscriber, "closeable", False) is True
+
+
 class Closing:
-    """Closes subscribers. Who subscribes meanwhile stays.
+    """Closes subscribers; those that are not ours to close are unsubscribed only.
+
+    Who subscribes meanwhile stays.
 
     Args:
         manager: the channels.
@@ -46,10 +53,9 @@ class Closing:
         if self._left:
             self._manager.clock.callLater(0, self.step)
 
-    def _close(self, name: str, subscriber: Any) -> None:
+    def _close(self, name: str, subscriber: Subscriber) -> None:
         try:
-            # A subscriber of an embedding program is not ours to close.
-            if hasattr(subscriber, "close"):
+            if is_closeable(subscriber):
                 subscriber.close(self._code, self._reason)
             self._manager.unsubscribe(name, subscriber)
         except Exception as error:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pinghub import console
+from pinghub.answers import PLAIN_FAULT, http_date, plain_answer
 from pinghub.arrivals import TOO_MANY, Arrival, count_websocket, host_of
 from pinghub.backplane import Backplane, InProcess
 from pinghub.channels import ChannelManager
@@ -32,32 +31,11 @@ from pinghub.handshake import Handshake, PlainHandshake, asks_for_websocket, rea
 from pinghub.logs import Log, quoted
 from pinghub.names import channel_name
 from pinghub.origins import OriginPolicy
-from pinghub.waiting import Answer, answer_later
+from pinghub.waiting import answer_later, guarded
 from pinghub.websocket import SubscriberFactory
 
 ALLOW = "GET, HEAD, OPTIONS, POST"
 SERVER = "pinghub"
-
-
-def _plain_answer(status: HTTPStatus, field: bytes, line: str) -> bytes:
-    """An answer without a request object; the date and a ``Vary`` are to be filled in.
-
-    It has its header fields in the order in which twisted.web writes those of ``text_answer``.
-    """
-    body = line.encode() + b"\n"
-    return b"".join(
-        (
-            b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()),
-            b"Server: pinghub\r\nDate: %b\r\n%b",
-            field,
-            b"Content-Type: text/plain; charset=utf-8\r\n",
-            b"Content-Length: %d\r\n\r\n" % len(body),
-            body,
-        )
-    )
-
-
-_PLAIN_FAULT = _plain_answer(InternalError.status, b"", InternalError().text)
 
 
 class PinghubResource(Resource):
@@ -94,7 +72,7 @@ class PinghubResource(Resource):
         self._manager = manager
         self._backplane: Backplane = backplane or InProcess(manager)
         counts = self._backplane.counts.encode()
-        self._plain_ok = _plain_answer(HTTPStatus.OK, counts + b": %d\r\n", "OK")
+        self._plain_ok = plain_answer(HTTPStatus.OK, counts + b": %d\r\n", "OK")
         self._origins = origins or OriginPolicy()
         self._vary = b"Vary: Origin\r\n" if self._origins.restricts else b""
         self._post_only = tuple(post_only)
@@ -107,20 +85,18 @@ class PinghubResource(Resource):
     def render(self, request: Any) -> bytes | int:
         """Answer a request (twisted.web.resource.IResource)."""
         request.setHeader("Server", SERVER)
-        return self._guarded(request, self._answer)
+        return guarded(request, self._answer, self._refuse)
 
-    def _guarded(self, request: Any, answer: Answer) -> bytes | int:
-        try:
-            return answer(request)
-        except Refusal as refusal:
-            return self._refuse(request, refusal)
-        except Exception as error:
+    def _refuse(self, request: Any, error: BaseException | None) -> bytes:
+        return refuse(request, self._refusal(error))
+
+    def _refusal(self, error: BaseException | None) -> Refusal:
+        """What to answer for an exception; counted, and logged if it is a fault of ours."""
+        refusal = error if isinstance(error, Refusal) else InternalError()
+        if refusal is not error:
             self._log.failure("A request failed", error)
-            return self._refuse(request, InternalError())
-
-    def _refuse(self, request: Any, refusal: Refusal) -> bytes:
         self._manager.stats.refusals[refusal.label] += 1
-        return refuse(request, refusal)
+        return refusal
 
     def post(self, target: bytes, body: bytes) -> bytes | Deferred[bytes] | None:
         """Answer a POST without a request of twisted.web; for a resource at the root.
@@ -143,23 +119,26 @@ class PinghubResource(Resource):
             return None
         except Exception as error:
             # Not left to ``render``, which would publish a second time.
-            self._log.failure("A request failed", error)
-            self._manager.stats.refusals[InternalError.label] += 1
-            return _PLAIN_FAULT % (_date(int(time.time())), self._vary)
+            return self._plain_fault(error)
         if isinstance(handed, int):
             return self._plainly_published(handed)
         return handed.addCallbacks(self._plainly_published, self._plainly_refused)
 
     def _plainly_published(self, handed: int) -> bytes:
-        return self._plain_ok % (_date(int(time.time())), self._vary, handed)
+        try:
+            return self._plain_ok % (http_date(int(time.time())), self._vary, handed)
+        except TypeError as error:  # A broker may say anything.
+            return self._plain_fault(error)
 
     def _plainly_refused(self, failure: Failure) -> bytes:
-        refusal = failure.value
-        assert isinstance(refusal, Refusal), refusal
-        self._manager.stats.refusals[refusal.label] += 1
+        refusal = self._refusal(failure.value)
         fields = "".join(f"{name}: {value}\r\n" for name, value in refusal.headers.items())
-        answer = _plain_answer(refusal.status, fields.encode(), refusal.text)
-        return answer % (_date(int(time.time())), self._vary)
+        answer = plain_answer(refusal.status, fields.encode(), refusal.text)
+        return answer % (http_date(int(time.time())), self._vary)
+
+    def _plain_fault(self, error: Exception) -> bytes:
+        self._refusal(error)
+        return PLAIN_FAULT % (http_date(int(time.time())), self._vary)
 
     def upgrade(self, http: Any, plain: PlainHandshake) -> bool:
         """Answer a handshake without a request of twisted.web; for a resource at the root.
@@ -216,7 +195,7 @@ class PinghubResource(Resource):
             self._admit(request)  # It may stop by now.
             return self._upgrade(request, channel, handshake)
 
-        answer_later(request, outcome, subscribed, self._guarded)
+        answer_later(request, outcome, subscribed, self._refuse)
         outcome.addBoth(lambda _: backplane.unsubscribe(channel))
         return NOT_DONE_YET
 
@@ -274,10 +253,10 @@ class PinghubResource(Resource):
         handed = self._publish_post(channel, request.content.read())
         if isinstance(handed, int):
             return self._published(request, handed)
-        return answer_later(request, handed, self._published, self._guarded)
+        return answer_later(request, handed, self._published, self._refuse)
 
     def _published(self, request: Any, handed: int) -> bytes:
-        request.setHeader(self._backplane.counts, str(handed))
+        request.setHeader(self._backplane.counts, f"{handed:d}")
         return text_answer(request, HTTPStatus.OK, "OK")
 
     def _publish_post(self, channel: str, body: bytes) -> int | Deferred[int]:
@@ -300,12 +279,6 @@ class PinghubResource(Resource):
             request.setHeader(name, value)
         counted = self._backplane.counts.removeprefix("Pinghub-").removesuffix("s").lower()
         return body_answer(request, console.page(channel, counted))
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
-    date: bytes = datetimeToString(second)
-    return date
 
 
 def _values(request: Any) -> Any:

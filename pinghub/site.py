@@ -196,6 +196,11 @@ class PinghubChannel(HTTPChannel):
         That of an idle connection is prolonged when it comes: there may be thousands of
         requests until then.
         """
+        if self.transport is None:
+            return  # What was answered last was a handshake.
+        if self._half_closed and not self._answering():
+            self.go_away()
+            return
         phase, answered = self._phase(), self._answered
         if phase is Phase.NEXT:
             self._answered_at, answered = self._sweep.turns, 0
@@ -240,8 +245,7 @@ class PinghubChannel(HTTPChannel):
             data = self._take_plain_posts(data)
         if data or self._buffer:
             super().dataReceived(data)
-        if self.transport is not None:
-            self._watch()
+        self._watch()
 
     def _upgraded(self, data: bytes) -> bool:
         """Whether the first bytes of the connection were a handshake that needs no parser."""
@@ -343,10 +347,7 @@ class PinghubChannel(HTTPChannel):
             self._held = False
             self._read_on()
         if not self._owing:
-            if self._half_closed:
-                self.go_away()
-            else:
-                self._watch()
+            self._watch()
 
     def _between_requests(self) -> bool:
         """Whether what comes next begins a request, and may be answered at once."""
@@ -416,7 +417,8 @@ class PinghubChannel(HTTPChannel):
         self._answered += 1
         self._taken += 1
         super().requestDone(request)
-        self._give_way(bool(self._buffer))
+        if self.transport is not None:
+            self._give_way(bool(self._buffer))
         if not self._busyReceiving:
             self._watch()
 
@@ -498,13 +500,16 @@ class PinghubChannel(HTTPChannel):
 
     def readConnectionLost(self) -> None:
         """The peer sends no more: let it have what was answered, or is going to be."""
-        if self._owing:
-            self._half_closed = True
-        elif self._handlingRequest and self.requests and self.requests[-1].method == b"POST":
-            # A channel that has answered its last request handles it still, but has it no more.
-            self.persistent = False
-        else:
-            self.go_away()
+        self._half_closed = True
+        self._watch()
+
+    def _answering(self) -> bool:
+        """Whether something that the peer has sent is still to be answered."""
+        if self._owing or (self.paused and self._buffer):
+            return True
+        # A channel that has answered its last request handles it still, but has it no more.
+        handled = self._handlingRequest and self.requests
+        return bool(handled and self.requests[-1].method == b"POST")
 
     def writeConnectionLost(self) -> None:
         """We send no more, after a refusal; what the peer sends is discarded."""

@@ -63,13 +63,14 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
 
     factory: SubscriberFactory
     message_data: list[bytes]
+    closeable = True
 
     # Most connections never get to change these, and share them.
     state = CONNECTING
     _parsing = False
     _fragments = 0
     _incomplete = False
-    _resting = False
+    _paused = False  # Neither read nor parsed: resting, or held.
     _full = False
     _unconfirmed = 0
     _pong_end = 0
@@ -173,7 +174,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         if self.state == CONNECTING:
             self._begin_parsing()
             super().consumeData()
-        elif not self._resting:
+        elif not self._paused:
             self._parse()
 
     def _parse(self) -> None:
@@ -241,25 +242,30 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         return True
 
     def _rest(self) -> None:
-        self._resting = True
-        self.transport.pauseProducing()
+        """Read no more in this turn."""
+        self._pause()
         self.factory.manager.clock.callLater(0, self._go_on)
 
     def _hold(self) -> None:
         """Read no more until the backplane has taken some of what was read."""
-        self._resting = True
+        self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
         self.transport.pauseProducing()
 
     def _go_on(self) -> None:
-        self._resting = False
+        self._paused = False
         try:
             self._parse()
             self._watch_incomplete()
         except Exception as error:
             self.factory.log.failure("A connection failed to take its input", error)
             self._evict(CloseReason.FAULT)
-        if not self._resting:
+        if not self._paused:
             self.transport.resumeProducing()
+            if self._pinged:
+                self._await_pong()
 
     def _alive(self) -> None:
         # Any byte is a sign of life: a pong may wait behind a message in the peer's buffers.
@@ -273,7 +279,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         incomplete = self.state != CLOSED and bool(
             self.inside_message
             or self.current_frame is not None
-            or (self.data and not self._resting)
+            or (self.data and not self._paused)
         )
         progress, self._progress = self._progress, False
         if incomplete == self._incomplete and not (incomplete and progress):
@@ -349,8 +355,11 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
 
     def _not_taken(self, failure: Failure, size: int) -> None:
         refusal = failure.value
-        assert isinstance(refusal, Unavailable), refusal
-        if self.state == OPEN:
+        if not isinstance(refusal, Unavailable):
+            self.factory.log.failure("A message could not be published", refusal)
+            if self.state == OPEN:
+                self._evict(CloseReason.FAULT)
+        elif self.state == OPEN:
             self._fail_connection(CloseCode.TRY_AGAIN_LATER, refusal.text)
         self._taken(None, size)
 
@@ -406,16 +415,22 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
 
     def _heartbeat(self) -> None:
         manager = self.factory.manager
-        if self._outbox.waiting:
+        if self._outbox.waiting or self._paused:
             # The stall clock watches whoever has a backlog; a ping would only queue behind it.
+            # And whom we do not read cannot answer.
             manager.sweep.arm(self._heartbeat, manager.limits.ping_interval)
             return
         self._pinged = True
-        manager.sweep.arm(self._ping_timeout, manager.limits.ping_timeout)
+        self._await_pong()
         self._outbox.send(PING)
 
+    def _await_pong(self) -> None:
+        manager = self.factory.manager
+        manager.sweep.arm(self._ping_timeout, manager.limits.ping_timeout)
+
     def _ping_timeout(self) -> None:
-        self._evict(CloseReason.PING_TIMEOUT)
+        if not self._paused:  # What it says may wait in the socket; the time begins anew then.
+            self._evict(CloseReason.PING_TIMEOUT)
 
     def _aged(self) -> None:
         self.close(CloseCode.GOING_AWAY, "this connection has reached its age: reconnect")
@@ -493,6 +508,7 @@ class SubscriberProtocol(SettledOptions, WebSocketServerProtocol):  # type: igno
         if catch_up:
             self._catch_up()
         manager.unsubscribe(self.channel_name, self)
+        self._pinged = False
         manager.sweep.disarm(self._heartbeat)
         manager.sweep.disarm(self._ping_timeout)
         manager.sweep.disarm(self._aged)

@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.answers import Answers
+from pinghub.errors import InternalError
 
 
 class AnswersTests(SynchronousTestCase):
@@ -54,6 +55,18 @@ class AnswersTests(SynchronousTestCase):
         self.answers = Answers(self.written.append, more)
         self.answers.add(b"x", 1)
         self.assertEqual((self.written, self.answers.size), ([b"x"] * 3, 0))
+
+    def test_a_fault(self) -> None:
+        """What fails is answered 500, in its place, and logged; what comes behind it goes on."""
+        first, second = self.later(1), self.later(20)
+        second.callback(b"b")
+        first.errback(ZeroDivisionError())
+        (written,) = self.written
+        head, _, body = written.partition(b"\r\n\r\n")
+        self.assertEqual(head.split(b"\r\n")[0], b"HTTP/1.1 500 Internal Server Error")
+        self.assertEqual(body, f"{InternalError().text}\nb".encode())
+        self.assertEqual((self.answers.size, self.sizes), (0, [0]))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_closed(self) -> None:
         """Nothing is sent to who has left, whenever it comes."""

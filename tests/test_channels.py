@@ -97,14 +97,18 @@ class SubscribeTests(HubTests):
         self.assertEqual(len(self.manager), 0)
 
     def test_names_are_checked(self) -> None:
-        """A name without a slash or with more than 256 characters is no channel's."""
-        promise = "a channel name begins with a slash and has at most 256 characters: "
-        for name, shown in {"a": "a", "": "", "/" + "x" * 256: "/" + "x" * 79}.items():
+        """A name without a slash, with more than 256 characters or surrogates is no channel's."""
+        promise = (
+            "a channel name is valid Unicode, begins with a slash and has at most 256 characters: "
+        )
+        bad = {"a": "a", "": "", "/" + "x" * 256: "/" + "x" * 79, "/\ud800": r"/\ud800"}
+        for name, shown in bad.items():
             error = self.assertRaises(ValueError, self.manager.subscribe, name, Inbox())
             self.assertEqual(str(error), f"{promise}'{shown}'")
             error = self.assertRaises(ValueError, self.manager.publish, name, "hello")
             self.assertEqual(str(error), f"{promise}'{shown}'")
-        self.assertTrue(self.manager.subscribe("/" + "x" * 255, Inbox()))
+        for name in ("/" + "x" * 255, "/" + "é" * 255):
+            self.assertTrue(self.manager.subscribe(name, Inbox()))
 
 
 class PublishTests(HubTests):

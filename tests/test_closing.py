@@ -6,29 +6,31 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.channels import ChannelManager, Subscriber
-from pinghub.closing import SLICE, Closing
+from pinghub.closing import SLICE, Closing, is_closeable
 from pinghub.frames import CloseCode
 
 
 class Program:
-    """A subscriber of an embedding program: it cannot be closed."""
-
-    def deliver(self, frames: bytes) -> None:
-        """Take messages."""
-
-
-class Client(Program):
-    """A subscriber that can be closed."""
+    """A subscriber of an embedding program: it is not ours to close, though it might be closed."""
 
     def __init__(self) -> None:
         self.closed: list[tuple[int, str]] = []
+
+    def deliver(self, frames: bytes) -> None:
+        """Take messages."""
 
     def close(self, code: int, reason: str) -> None:
         """Note it."""
         self.closed.append((code, reason))
 
 
-class Fails(Program):
+class Client(Program):
+    """A subscriber that is ours to close."""
+
+    closeable = True
+
+
+class Fails(Client):
     """A subscriber that cannot even be closed."""
 
     def close(self, code: int, reason: str) -> None:
@@ -68,10 +70,15 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(self.manager.subscribers("/a"), 1)
         self.assertEqual((late.closed, self.clock.getDelayedCalls()), ([], []))
 
+    def test_whose_they_are(self) -> None:
+        """Whoever says that it is ours to close is."""
+        self.assertTrue(is_closeable(Client()))
+        self.assertFalse(is_closeable(Program()))
+
     def test_others_and_faults(self) -> None:
-        """Who cannot be closed is unsubscribed; who fails is reported, and keeps nobody."""
-        client = Client()
-        self.closing(Fails(), Program(), client).step()
-        self.assertEqual(client.closed, [(1001, "why")])
+        """Who is not ours to close is unsubscribed; who fails is reported, and keeps nobody."""
+        client, program = Client(), Program()
+        self.closing(Fails(), program, client).step()
+        self.assertEqual((client.closed, program.closed), ([(1001, "why")], []))
         self.assertEqual(self.errors, ["A subscriber could not be closed politely"])
         self.assertEqual(self.manager.subscribers("/a"), 1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 
+from pinghub.backplane import InProcess
 from pinghub.channels import ChannelManager
 from pinghub.limits import Limits
 from pinghub.origins import OriginPolicy
@@ -456,6 +460,18 @@ class AdmissionTests(ResourceTests):
         server.subscribe("/a")
 
 
+class Slow(InProcess):
+    """A backplane that takes its time."""
+
+    def __init__(self, manager: ChannelManager) -> None:
+        self.outcomes: list[Deferred[Any]] = []
+
+    def publish(self, name: str, payload: bytes, /) -> Any:
+        """Let a test say what comes of it."""
+        self.outcomes.append(Deferred())
+        return self.outcomes[-1]
+
+
 class FaultTests(ResourceTests):
     """Faults of our own."""
 
@@ -464,6 +480,23 @@ class FaultTests(ResourceTests):
         self.patch(ChannelManager, "publish_checked", lambda *_: 1 / 0)
         self.assert_refused(MemoryServer().post("/a", b"x"), 500)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_later(self) -> None:
+        """The same where a backplane takes its time, and whatever comes of it, in each lane."""
+        outcomes = [(b"QUEUED", TypeError), (Failure(ZeroDivisionError()), ZeroDivisionError)]
+        for headers in ({}, {"Origin": ORIGIN}):
+            for outcome, error in outcomes:
+                server = MemoryServer(backplane=Slow)
+                slow: Any = server.backplane
+                peer = server.connect()
+                peer.send(http_request("POST", "/a", b"x", headers) * 2)
+                for good in (outcome, 5):
+                    slow.outcomes.pop(0).callback(good)
+                    server.reactor.turn()
+                self.assert_refused(peer.response(), 500, "Something went wrong")
+                self.assertEqual(peer.response().headers["pinghub-subscribers"], "5")
+                self.assertEqual(len(self.flushLoggedErrors(error)), 1)
+                self.assertEqual(server.manager.stats.refusals, {"internal-error": 1})
 
 
 class MountedTests(ResourceTests):

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 
 from pinghub.draining import Drain, drain
 from pinghub.errors import BackplaneDown, BackplaneLost
 from pinghub.origins import OriginPolicy
 from pinghub.resource import PinghubResource
-from pinghub.site import PinghubSite
-from pinghub.testing import CLOSE, TEXT, Peer, client_frame, http_request, upgrade_request
+from pinghub.site import PinghubRequest, PinghubSite
+from pinghub.stats import CloseReason
+from pinghub.testing import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    client_frame,
+    http_request,
+    upgrade_request,
+)
 from tests.memory_bus import BusTests
 
 
@@ -43,6 +55,18 @@ class WaitingTests(BusTests):
         peer.send(request)
         self.assertEqual(peer.take(), b"")
         return peer
+
+
+class StreamRequest(Request):
+    """A request of HTTP/2 in this respect: it has no transport."""
+
+    @property
+    def transport(self) -> None:
+        """None, whatever it is set to."""
+
+    @transport.setter
+    def transport(self, transport: object) -> None:
+        pass
 
 
 class PostTests(WaitingTests):
@@ -129,15 +153,32 @@ class PostTests(WaitingTests):
         site.startFactory()
         self.addCleanup(site.stopFactory)
         self.bus.site = site
-        peer = self.ask(http_request("POST", "/live/a", b"x"))
-        self.answer()
-        self.assertEqual(peer.response().status, 200)
+        for site.requestFactory in (StreamRequest, Request):
+            peer = self.ask(http_request("POST", "/live/a", b"x"))
+            self.answer()
+            self.assertEqual(peer.response().status, 200)
         early = client_frame(TEXT, b"early")
         reader = self.ask(upgrade_request("/live/a") + early)
         self.answer()
         self.answer()
         self.assertEqual(reader.response().status, 101)
         self.assertEqual(reader.texts(), ["early"])
+
+    def test_an_answer_that_cannot_be_sent(self) -> None:
+        """If not even a refusal can be sent, the connection ends: nobody waits for ever."""
+
+        def write(request: Any, data: bytes) -> None:
+            raise RuntimeError("no")
+
+        self.patch(PinghubRequest, "write", write)
+        for kill in (False, True):
+            peer = self.ask(http_request("POST", "/a", b"x", {"Origin": "https://a"}))
+            if kill:
+                self.only.kill()
+            self.answer()
+            self.assertTrue(peer.transport.reset)
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            self.assertEqual(len(self.bus.manager.connections), 0)
 
 
 class HandshakeTests(WaitingTests):
@@ -229,6 +270,24 @@ class HandshakeTests(WaitingTests):
         peer.transport.connectionLost(Failure(ConnectionLost()))
         self.assertIsNone(websocket())
 
+    def test_no_cycles_of_a_refusal(self) -> None:
+        """The same where it is refused, because the broker is lost, or was before."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for lost_before in (False, True):
+            if lost_before:
+                peer = self.bus.connect()
+                peer.send(upgrade_request("/a"))
+            else:
+                peer = self.ask(upgrade_request("/a"))
+                self.only.kill()
+                self.turn()
+            self.assertEqual(peer.response().status, 503)
+            http = weakref.ref(peer.transport.protocol)
+            peer.transport.connectionLost(Failure(ConnectionLost()))
+            self.assertIsNone(http())
+
 
 class PublisherTests(WaitingTests):
     """Websockets that publish."""
@@ -293,6 +352,100 @@ class PublisherTests(WaitingTests):
             self.turn()
             self.only.refusing = False
             self.assertEqual(len(bus.manager.sweep), 0)
+
+    def held(self, **limits: Any) -> Peer:
+        """A publisher that is not read, because the broker does not answer for long."""
+        self.bus = self.server(backplane_timeout=600.0, publish_window=2000, **limits)
+        peer = self.subscribe(self.bus, "/a")
+        self.hold(peer)
+        return peer
+
+    def hold(self, peer: Peer) -> None:
+        """Let a publisher fill its window."""
+        self.slow()
+        peer.send_text("x" * 3000)
+        peer.send(client_frame(TEXT, b"y") + client_frame(TEXT, b"z")[:3])
+        self.assertFalse(peer.transport.reading)
+
+    def test_not_pinged_while_it_is_not_read(self) -> None:
+        """Who is not read is not pinged; afterwards it is, and has to answer."""
+        peer = self.held(ping_interval=5, ping_timeout=3)
+        self.pass_time(30)
+        self.assertEqual(peer.frames(), [])
+        self.assertFalse(peer.transport.disconnected)
+        self.answer()
+        self.assertTrue(peer.transport.reading)
+        peer.send(client_frame(TEXT, b"z")[3:])
+        self.turn()
+        self.assertEqual([len(text) for text in peer.texts()], [3000, 1, 1])
+        self.pass_time(6)
+        self.assertEqual([frame.opcode for frame in peer.frames()], [PING])
+        self.pass_time(4)
+        self.assertTrue(peer.transport.reset)
+        self.assertEqual(self.bus.manager.stats.evictions, {CloseReason.PING_TIMEOUT: 1})
+
+    def test_pinged_before_it_is_not_read(self) -> None:
+        """A ping that is not answered yet has its whole time when the publisher is read again."""
+        bus = self.bus = self.server(
+            backplane_timeout=600.0, publish_window=2000, ping_interval=5, ping_timeout=3
+        )
+        peer = self.subscribe(bus, "/a")
+        websocket = peer.transport.protocol
+        self.slow()
+        self.pass_time(0.5)
+        for _ in range(2):
+            websocket.onMessage(b"x" * 3000, False)  # All that arrives is a sign of life.
+        while not peer.frames():
+            self.pass_time(0.5)
+        self.assertTrue(websocket._full)
+        websocket.consumeData()
+        self.assertFalse(peer.transport.reading)
+        self.pass_time(60)
+        self.assertFalse(peer.transport.disconnected)
+        self.answer()
+        self.assertTrue(peer.transport.reading)
+        peer.take()
+        self.pass_time(2.5)
+        self.assertFalse(peer.transport.disconnected)
+        self.pass_time(1.5)
+        self.assertTrue(peer.transport.reset)
+
+    def test_half_a_message_while_it_is_not_read(self) -> None:
+        """Half a message that was read has its whole time when the publisher is read again."""
+        peer = self.held(ping_interval=0, body_timeout=2)
+        self.pass_time(30)
+        self.answer()
+        self.pass_time(1.5)
+        self.assertEqual([frame.opcode for frame in peer.frames()], [TEXT, TEXT])
+        self.pass_time(1.5)
+        self.assertEqual([frame.code for frame in peer.frames()], [1008])
+
+    def test_no_ping_behind_the_end(self) -> None:
+        """What arrives after our close frame does not let us ping, nor wait for a pong."""
+        bus = self.server(ping_interval=1, ping_timeout=30, close_timeout=20)
+        peer = self.subscribe(bus, "/a")
+        self.pass_time(2)
+        self.assertEqual([frame.opcode for frame in peer.frames()], [PING])
+        peer.transport.protocol.go_away()
+        peer.send(client_frame(PONG))
+        self.pass_time(10)
+        self.assertEqual([frame.opcode for frame in peer.frames()], [CLOSE])
+
+    def test_a_fault(self) -> None:
+        """Whatever else becomes of a message ends the connection, and is logged."""
+        for gone in (False, True):
+            handed: Deferred[int] = Deferred()
+            bus = self.server()
+            peer = self.subscribe(bus, "/a")
+            peer.transport.protocol.factory.publish = lambda *_, handed=handed: handed
+            peer.send_text("x")
+            if gone:
+                peer.close()
+            handed.errback(ZeroDivisionError())
+            self.turn()
+            self.assertTrue(peer.transport.disconnected)
+            self.assertEqual(bus.manager.stats.evictions, {} if gone else {CloseReason.FAULT: 1})
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class DrainTests(WaitingTests):
