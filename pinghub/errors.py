@@ -21,7 +21,8 @@
         └── Unavailable         503
             ├── BackplaneDown   503 / 1013
             ├── BackplaneFull   503 / 1013
-            └── BackplaneLost   503 / 1013
+            ├── BackplaneLost   503 / 1013
+            └── BackplaneRefused    503 / 1013
 
 The text of a refusal is one line that is shown to the peer: it says what to do, and nothing
 about the inside of the server.
@@ -225,6 +226,15 @@ class BackplaneFull(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("Too many messages are on their way: try again in a moment.")
+
+
+class BackplaneRefused(Unavailable):
+    """The backplane works, and does not let us use a channel; nothing was published."""
+
+    headers = MappingProxyType({"Retry-After": "1"})
+
+    def __init__(self) -> None:
+        super().__init__("The server may not share this channel: tell its operator.")
 
 
 class BackplaneLost(Unavailable):

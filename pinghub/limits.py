@@ -272,7 +272,7 @@ class Limits:
     )
     backplane_reply: int = _bound(
         64 * MIB,
-        "bytes of an answer of the backplane that has begun to arrive",
+        "bytes of an answer of the backplane that has begun to arrive, besides a message",
         "bytes",
         "connect anew",
     )
@@ -288,7 +288,7 @@ class Limits:
         0.0,
         "starting: time for the backplane to be there",
         "seconds",
-        "exit with status 1",
+        "exit: `pinghub` with status 1, `twistd` and `twist` with 0",
         option="backplane-wait",
         least=0.001,
         off=True,

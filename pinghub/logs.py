@@ -24,9 +24,9 @@ def quoted(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def as_text(value: object, limit: int = 200) -> str | int:
+def as_text(value: object, limit: int = 200) -> str | float:
     """A peer's text for a format that escapes it: cut to ``limit`` characters, and no more."""
-    if isinstance(value, int):
+    if isinstance(value, (int, float)):
         return value
     text = value[:limit].decode("latin-1") if isinstance(value, bytes) else str(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

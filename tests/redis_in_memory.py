@@ -18,6 +18,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+DENIED = b"-NOPERM this user has no permissions to access one of the channels\r\n"
+
 
 class Transport:
     """One end of a connection; bytes take a turn of the reactor to the other end."""
@@ -104,9 +106,13 @@ class Session:
         return array(*master) if master else b"*-1\r\n"
 
     def do_publish(self, channel: bytes, payload: bytes) -> bytes:
+        if channel in self._redis.denied:
+            return DENIED
         return b":%d\r\n" % self._redis.publish(channel, payload)
 
     def do_subscribe(self, *channels: bytes) -> bytes:
+        if self._redis.denied.intersection(channels):
+            return DENIED
         self.subscribed |= dict.fromkeys(channels)
         confirmed = (each for each in channels if each not in self._redis.unconfirmed)
         return b"".join(confirmation(b"subscribe", each) for each in confirmed)
@@ -144,6 +150,7 @@ class MemoryRedis:
         role: what ROLE says.
         masters: what a sentinel says, by name.
         unconfirmed: channels whose subscriptions are not confirmed.
+        denied: channels that nobody may use.
         errors: commands that are answered with an error; not at all, with an empty one.
     """
 
@@ -156,6 +163,7 @@ class MemoryRedis:
         self.role = b"master"
         self.masters: dict[bytes, tuple[bytes, bytes]] = {}
         self.unconfirmed: set[bytes] = set()
+        self.denied: set[bytes] = set()
         self.errors: dict[str, bytes] = {}
         self.attempts = 0
 
@@ -202,8 +210,8 @@ class MemoryRedis:
                 each.transport.lose(Failure(ConnectionLost() if receiving else ConnectionDone()))
 
     def names(self) -> set[bytes]:
-        """All channels that anybody has subscribed to."""
-        return {name for each in self.sessions for name in each.subscribed}
+        """All channels that anybody has subscribed to; not the names that servers have."""
+        return {name for each in self.sessions for name in each.subscribed if b"\0" not in name}
 
     def count(self, word: str) -> int:
         """How often a command was executed."""

@@ -50,8 +50,8 @@ class HealthTests(AdminTests):
             self.assertEqual((answer.status, answer.body), (503, b"stopping\n"))
 
     def test_backplane_down(self) -> None:
-        """While the backplane is down it is alive, and not ready."""
-        states = [State(instances=2, up=1), State(instances=2, up=2)]
+        """While all of the backplane is down it is alive, and not ready."""
+        states = [State(instances=2), State(instances=2, up=1)]
         backplane = InProcess(self.server.manager)
         backplane.state = lambda: states[0]  # type: ignore[method-assign]
         admin = AdminResource(self.server.manager, backplane)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from pinghub.backplane.broker import REASONS
 from pinghub.backplane.interest import LINGER
+from pinghub.errors import BackplaneDown, BackplaneRefused
 from pinghub.frames import text_frame
-from pinghub.testing import TEXT, client_frame, http_request, upgrade_request
+from pinghub.testing import TEXT, MemoryServer, client_frame, http_request, upgrade_request
 from tests.memory_bus import BusTests
+from tests.redis_in_memory import MemoryRedis, Session
 
 
 class MessageTests(BusTests):
@@ -152,7 +155,7 @@ class InterestTests(BusTests):
             peer.close()
         self.pass_time(LINGER + 0.1)
         self.assertEqual(self.channels(), set())
-        self.assertEqual(self.only.count("SUBSCRIBE"), 2)
+        self.assertEqual(self.only.count("SUBSCRIBE"), 3)
 
     def test_bursts(self) -> None:
         """However many come and leave: the broker hears of it once."""
@@ -162,12 +165,12 @@ class InterestTests(BusTests):
             peer.deliver(upgrade_request(f"/{number % 10}"))
         self.turn()
         self.assertEqual({peer.response().status for peer in peers}, {101})
-        self.assertEqual(self.only.count("SUBSCRIBE"), 2)
+        self.assertEqual(self.only.count("SUBSCRIBE"), 3)
         for peer in peers:
             peer.close()
         again = [self.subscribe(server, f"/{number}") for number in range(10)]
         self.pass_time(1)
-        self.assertEqual((self.only.count("SUBSCRIBE"), self.only.count("UNSUBSCRIBE")), (2, 0))
+        self.assertEqual((self.only.count("SUBSCRIBE"), self.only.count("UNSUBSCRIBE")), (3, 0))
         for peer in again:
             peer.close()
         self.pass_time(1)
@@ -290,7 +293,7 @@ class FaultTests(BusTests):
         self.assertEqual(other.manager.stats.gaps, 0)
 
     def test_logged_once(self) -> None:
-        """However often it is tried, the log says once that it is lost, and that it is back."""
+        """However often it is tried, each is said once: that it is lost, why, that it is back."""
         server = self.server()
         self.subscribe(server, "/a")
         self.lines.clear()
@@ -298,7 +301,8 @@ class FaultTests(BusTests):
         self.pass_time(60)
         self.only.refusing = False
         self.pass_time(1)
-        lost, back = self.lines
+        lost, why, back = self.lines
+        self.assertRegex(why, "The backplane is not there .* reason='Connection was refused")
         self.assertTrue(
             lost.startswith("Lost the backplane instance='redis://0' reason='Conn"), lost
         )
@@ -395,6 +399,160 @@ class FaultTests(BusTests):
         self.assertTrue(server.backplane.state().ready)
         self.assertEqual(server.manager.stats.gaps, 1)
         self.assertRegex(self.lines[-1], "is back .* channels=2")
+
+    def test_another_gap(self) -> None:
+        """Who came while others were still missing something misses something of its own."""
+        server, other = self.server(), self.server()
+        self.subscribe(server, "/slow")
+        self.only.unconfirmed.add(b"pinghub:0:/slow")
+        self.cut_off(server)
+        late = self.subscribe(server, "/late")
+        self.assertEqual(server.manager.stats.gaps, 1)
+        self.cut_off(server, wait=0)
+        self.assertEqual(self.post(other, "/late", b"missed"), (200, "0"))
+        self.only.unconfirmed.clear()
+        self.pass_time(1)
+        self.assertTrue(server.backplane.state().ready)
+        self.assertEqual(late.texts(), [])
+        self.assertEqual(server.manager.stats.gaps, 2)
+        self.assertRegex(self.lines[-1], "is back .* channels=2")
+
+    def test_no_gap(self) -> None:
+        """Who waits for a channel that is not there yet misses nothing."""
+        server = self.server()
+        self.only.stop()
+        peer = server.connect()
+        peer.send(upgrade_request("/a"))
+        self.turn()
+        self.only.resume()
+        self.only.kill()
+        self.turn()
+        self.assertEqual(peer.response().status, 503)
+        self.only.refusing = False
+        self.pass_time(1)
+        self.assertEqual(server.manager.stats.gaps, 0)
+        self.assertRegex(self.lines[-1], "is back .* channels=0")
+
+    def test_reasons(self) -> None:
+        """Each reason for its absence is logged once, and not without end."""
+        server = self.server()
+        self.lines.clear()
+        self.only.cut()
+        self.only.password = (b"changed",)
+        self.pass_time(10)
+        self.assertEqual(len(self.lines), 2)
+        self.assertIn("Lost the backplane", self.lines[0])
+        self.assertRegex(self.lines[1], "is not there instance='redis://0' reason='NOAUTH")
+        self.assertIn("NOAUTH", server.backplane.state().problem)
+        self.only.password = ()
+        for number in range(20):
+            self.only.errors["ping"] = b"ERR %d" % number
+            self.pass_time(1)
+        self.assertEqual(len(self.lines), REASONS)
+        self.only.errors.clear()
+        self.pass_time(1)
+        self.assertIn("is back", self.lines[-1])
+        self.only.kill()
+        self.pass_time(1)
+        self.assertIn("Lost the backplane", self.lines[REASONS + 1])
+
+    def test_two_servers(self) -> None:
+        """If its name means another server by now, both connections go there."""
+        server, other = self.server(), self.server()
+        for receiving in (False, True):
+            peers = [self.subscribe(each, "/a") for each in (server, other)]
+            old, new = self.only, MemoryRedis(self.reactor)
+            self.patch(self.redises[0], "connect", new.connect)
+            old.cut(receiving=receiving)
+            self.pass_time(2)
+            self.assertEqual(old.sessions, [])
+            self.assertEqual(self.post(server, "/a", b"x"), (200, "2"))
+            self.assertEqual([peer.texts() for peer in peers], [["x"], ["x"]])
+            self.assertTrue(any("at another server" in line for line in self.lines))
+            self.lines.clear()
+            for peer in peers:
+                peer.close()
+            self.only = new
+
+    def test_a_refused_name(self) -> None:
+        """The name of its own is no more than a precaution."""
+        server = self.server()
+        own = next(name for each in self.only.sessions for name in each.subscribed if b"\0" in name)
+        self.only.denied.add(own)
+        self.lines.clear()
+        self.only.cut()
+        self.pass_time(1)
+        self.assertTrue(server.backplane.state().ready)
+        self.assertEqual(len(self.lines), 2)
+
+    def test_a_refused_channel(self) -> None:
+        """A channel that the broker does not allow: 503 for who wants it, and nobody else."""
+        server = self.server()
+        peer = self.subscribe(server, "/a")
+        for denied in ("/no", "/never"):
+            self.only.denied.add(b"pinghub:0:" + denied.encode())
+        self.lines.clear()
+        waiting = [server.connect() for _ in range(3)]
+        for each, name in zip(waiting, ("/b", "/no", "/never"), strict=True):
+            each.send(upgrade_request(name))
+        self.turn()
+        self.turn()
+        answers = [each.response() for each in waiting]
+        self.assertEqual([answer.status for answer in answers], [101, 503, 503])
+        self.assertEqual(answers[1].body, f"{BackplaneRefused()}\n".encode())
+        self.assertEqual(self.post(server, "/no", b"x")[0], 503)
+        peer.send_text("x")
+        self.turn()
+        self.assertEqual(peer.texts(), ["x"])
+        self.assertEqual(server.manager.stats.gaps, 0)
+        self.assertEqual(server.manager.stats.refusals, {"backplane-refused": 3})
+        self.assertTrue(all("refused a" in line and "NOPERM" in line for line in self.lines))
+        self.only.denied.clear()
+        self.subscribe(server, "/no")
+
+    def test_busy(self) -> None:
+        """A broker that is busy with something else is like one that is down."""
+        server = self.server()
+        self.subscribe(server, "/a")
+        for word in ("publish", "subscribe"):
+            self.only.errors[word] = b"BUSY Redis is busy running a script"
+        self.assertEqual(self.post(server, "/a", b"x")[0], 503)
+        waiting = server.connect()
+        waiting.send(upgrade_request("/b"))
+        self.turn()
+        self.assertEqual(waiting.response().body, f"{BackplaneDown()}\n".encode())
+        self.assertEqual(server.manager.stats.refusals, {"backplane-down": 2})
+        self.assertEqual(server.manager.stats.gaps, 0)
+
+    def test_a_refused_channel_of_a_program(self) -> None:
+        """Nor does it keep a server from being ready."""
+        self.only.denied.add(b"pinghub:0:/no")
+        server = self.server()
+
+        class Program:
+            def deliver(self, frames: bytes) -> None:
+                raise AssertionError
+
+        program = Program()
+        server.manager.subscribe("/no", program)
+        self.pass_time(1)
+        self.only.cut()
+        self.pass_time(1)
+        self.assertEqual(server.backplane.state().up, 1)
+        server.manager.unsubscribe("/no", program)
+        self.only.denied.clear()
+        self.subscribe(server, "/no")
+
+    def cut_off(self, server: MemoryServer, wait: float = 1) -> None:
+        """Lose the receiving connection of a server, the first one that was made."""
+        victim = self.receiving(server)
+        victim.transport.abortConnection()
+        self.reactor.turn()
+        self.pass_time(wait)
+
+    def receiving(self, server: MemoryServer) -> Session:
+        """The receiving connection of a server that has subscribers, others have none."""
+        return max(self.only.sessions, key=lambda each: len(each.subscribed))
 
     def test_full(self) -> None:
         """Too much on its way: 503 for more, until the broker has taken some."""

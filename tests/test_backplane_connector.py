@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.backplane.connector import LONGEST, SHORTEST, Connector
+from pinghub.backplane.connector import GOOD, LONGEST, SHORTEST, Connector
+from pinghub.collector import Attempts, freeze_survivors
 from tests.redis_in_memory import MemoryRedis
 
 
@@ -57,7 +59,7 @@ class ConnectorTests(SynchronousTestCase):
             delay = self.delay()
             self.assertGreater(delay, most / 2 - 0.002)
             self.assertLess(delay, most + 0.002)
-        self.assertEqual(set(self.problems), {str(ConnectionRefusedError())})
+        self.assertEqual(set(self.problems), {"Connection was refused by other side"})
         self.assertEqual(len(self.problems), 13)
 
     def test_back_within_a_second(self) -> None:
@@ -71,12 +73,65 @@ class ConnectorTests(SynchronousTestCase):
         self.assertEqual(len(self.made), 1)
 
     def test_lost(self) -> None:
-        """A connection that was good is made again soon."""
+        """A connection that was good for a while is made again soon."""
         self.connector.start()
         for _ in range(20):
             self.connector.usable()
+            self.clock.advance(GOOD + 0.01)
             self.endpoint.cut()
             self.assertLess(self.delay(), SHORTEST + 0.002)
+
+    def test_good_for_a_moment(self) -> None:
+        """One that is lost again and again is tried ever later, whatever it was good for."""
+        self.connector.start()
+        for _ in range(6):
+            self.connector.usable()
+            self.clock.advance(GOOD / 2)
+            self.endpoint.cut()
+            delay = self.delay()
+        self.assertGreater(delay, LONGEST / 2 - 0.002)
+
+    def test_made_all_the_same(self) -> None:
+        """A connection that comes though the attempt was cancelled is ended, and that is all."""
+        connect = self.endpoint.connect
+
+        def too_late(factory: Any) -> Deferred[Any]:
+            return Deferred(
+                lambda attempt: attempt.callback(self.successResultOf(connect(factory)))
+            )
+
+        self.patch(self.endpoint, "connect", too_late)
+        self.connector.start()
+        stopped = self.connector.stop()
+        self.assertNoResult(stopped)
+        self.clock.advance(0)
+        self.successResultOf(stopped)
+        self.assertEqual(self.endpoint.sessions, [])
+        self.clock.advance(10)
+        self.assertEqual(self.endpoint.attempts, 1)
+
+    def test_cycles(self) -> None:
+        """What attempts leave behind is not set aside, until there is a connection."""
+
+        def attempts() -> int:
+            return sum(isinstance(each, Attempts) for each in gc.callbacks)
+
+        self.addCleanup(gc.callbacks.__setitem__, slice(None), list(gc.callbacks))
+        gc.callbacks[:] = [freeze_survivors]
+        self.endpoint.refusing = True
+        self.connector.start()
+        self.clock.advance(60)
+        self.assertEqual(attempts(), 1)
+        self.endpoint.refusing = False
+        self.clock.advance(1)
+        self.assertEqual(attempts(), 1)
+        self.connector.usable()
+        self.assertEqual(attempts(), 0)
+        self.endpoint.cut()
+        self.clock.advance(1)
+        self.assertEqual(attempts(), 1)
+        self.connector.stop()
+        self.assertEqual(attempts(), 0)
 
     def test_good_for_nothing(self) -> None:
         """One that is closed as soon as it is made is like none: it is tried ever later."""

@@ -140,7 +140,7 @@ class EndpointTests(ConnectTests):
         self.assertEqual(await self.connect(url), "ready")
         self.assertIn("certificate verify failed", await self.connect(url.partition("?")[0]))
         other = url.replace("localhost", "127.0.0.1")
-        self.assertIn("VerificationError", await self.connect(other))
+        self.assertIn("the certificate is not for 127.0.0.1", await self.connect(other))
 
     async def test_own_certificate(self) -> None:
         """With a certificate of our own, if the server wants one; its key may be another file."""
@@ -160,11 +160,18 @@ class EndpointTests(ConnectTests):
         """A file that cannot be used is one line at the start."""
         empty = Path(self.mktemp())
         empty.write_text("nothing")
+        begin = "-----BEGIN CERTIFICATE-----"
+        one, other = (self.certificate()[0].read_text().partition(begin) for _ in range(2))
+        certificate, key = Path(self.mktemp()), Path(self.mktemp())
+        certificate.write_text(begin + one[2])
+        key.write_text(other[0])
         for query, words in (
             ("ssl_ca_certs=/nonexistent", "ssl_ca_certs=/nonexistent: no such file or directory"),
             (f"ssl_ca_certs={empty}", f"ssl_ca_certs={empty}: there is no such certificate"),
             (f"ssl_certfile={empty}", f"ssl_certfile={empty}: there is no such certificate"),
             (f"ssl_certfile={empty}&ssl_keyfile=/nonexistent", ", /nonexistent: no such file"),
+            (f"ssl_certfile={certificate}", f"={certificate}: there is no such certificate, or"),
+            (f"ssl_certfile={certificate}&ssl_keyfile={key}", f"{key}: the key is not that of"),
         ):
             url = parse(f"rediss://localhost?{query}")
             error = self.assertRaises(ConfigurationError, broker_endpoint, reactor, url)

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pinghub.backplane.interest import LINGER, MOST, Interests
-from pinghub.errors import BackplaneDown
+from pinghub.errors import BackplaneDown, BackplaneRefused
 
 
 class InterestTests(SynchronousTestCase):
@@ -220,6 +220,35 @@ class InterestTests(SynchronousTestCase):
         self.answer()
         self.assertFalse(self.interests.joined("/a"))
         self.assertEqual(self.interests.held(), ["/a"])
+
+    def test_refused(self) -> None:
+        """A channel that is not allowed is not waited for any more, and asked for anew later."""
+        self.interests.hold("/a")
+        self.interests.hold("/no")
+        self.interests.connected()
+        waiting = self.interests.when_joined("/no")
+        self.clock.advance(0)
+        self.interests.refused("/no", BackplaneRefused())
+        self.failureResultOf(waiting, BackplaneRefused)
+        self.assertEqual(self.completed, 0)
+        self.interests.confirmed("/a", True)
+        self.assertEqual(self.completed, 1)
+        self.assertEqual(
+            (self.interests.held(), self.interests.received()), (["/a", "/no"], ["/a"])
+        )
+        self.asked.clear()
+        self.joined("/no")
+        self.assertTrue(self.interests.joined("/no"))
+        for _ in range(2):
+            self.interests.release("/no")
+        self.interests.hold("/gone")
+        self.clock.advance(0)
+        self.interests.release("/gone")
+        self.interests.refused("/gone", BackplaneRefused())
+        self.assertEqual(self.interests.held(), ["/a"])
+        for name in ("/a", "/nobody"):
+            self.interests.refused(name, BackplaneRefused())
+        self.assertTrue(self.interests.joined("/a"))
 
     def test_foreign_answers(self) -> None:
         """An answer to what nobody asked changes nothing."""

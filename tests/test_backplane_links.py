@@ -10,12 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ConnectionError, ResponseError
 
 from pinghub.backplane.endpoints import QuietFactory
-from pinghub.backplane.links import PublishLink, ReceiveLink
+from pinghub.backplane.links import LOOKS, PublishLink, ReceiveLink
 from pinghub.backplane.urls import BrokerURL, parse
 from pinghub.limits import Limits
 from tests.redis_in_memory import MemoryRedis, array
 
 TIMEOUT = 6.0
+NAME = b"pinghub:3:"
 
 
 class LinkTests(SynchronousTestCase):
@@ -28,6 +29,7 @@ class LinkTests(SynchronousTestCase):
         self.problems: list[str] = []
         self.messages: list[tuple[bytes, bytes]] = []
         self.answers: list[tuple[bytes, bool]] = []
+        self.refusals: list[bytes] = []
 
     def ready(self, link: Any) -> None:
         self.usable.append(link)
@@ -40,6 +42,10 @@ class LinkTests(SynchronousTestCase):
 
     def confirmed(self, channel: bytes, joined: bool) -> None:
         self.answers.append((channel, joined))
+
+    def refused(self, channel: bytes, reason: str) -> None:
+        self.assertIn("NOPERM", reason)
+        self.refusals.append(channel)
 
     def link(self, kind: type[Any], url: str = "redis://host/3", **limits: Any) -> Any:
         """A connection that has said who it is."""
@@ -185,8 +191,57 @@ class ReceiveTests(LinkTests):
         self.assertEqual(self.answers[2:], [(b"a", False)])
         self.assertEqual(self.redis.names(), {b"b", b"pinghub:3:"})
 
+    def test_a_channel_that_is_not_allowed(self) -> None:
+        """Those that were asked for with it are subscribed, and the connection lasts."""
+        self.redis.denied.add(b"b")
+        link = self.link(ReceiveLink)
+        link.join([b"a", b"b", b"c"])
+        barrier = link.barrier()
+        link.join([b"d"])
+        self.pass_time(1)
+        self.assertEqual({name for name, joined in self.answers if joined}, {b"a", b"c", b"d"})
+        self.assertEqual((self.refusals, self.problems), ([b"b"], []))
+        self.successResultOf(barrier)
+        link.join([b"b"])
+        self.pass_time(1)
+        self.assertEqual((self.refusals, self.problems), ([b"b", b"b"], []))
+
+    def test_a_name_that_is_not_allowed(self) -> None:
+        """Without the name of all names it is of no use."""
+        self.redis.denied = {NAME}
+        self.link(ReceiveLink)
+        self.pass_time(1)
+        self.assertIn("NOPERM", self.problems.pop())
+        self.assertEqual((self.problems, self.usable), ([], []))
+
+    def test_a_command_that_is_not_allowed(self) -> None:
+        """Nor if it may not ask for what it needs besides."""
+        link = self.link(ReceiveLink)
+        self.redis.errors["unsubscribe"] = b"NOPERM this user has no permissions"
+        link.leave([b"a"])
+        self.pass_time(1)
+        self.assertIn("NOPERM", self.problems.pop())
+
+    def test_busy_with_something_else(self) -> None:
+        """A broker that has no time says so, and lives."""
+        for kind in (PublishLink, ReceiveLink):
+            link = self.link(kind)
+            self.redis.errors["ping"] = b"BUSY Redis is busy running a script"
+            barrier = link.barrier().addErrback(lambda _: None)
+            self.pass_time(3 * TIMEOUT)
+            self.successResultOf(barrier)
+            self.assertEqual(self.problems, [])
+            self.redis.errors.clear()
+
+    def test_no_question(self) -> None:
+        """An answer that nobody asked for ends it."""
+        link = self.link(ReceiveLink)
+        link.dataReceived(array(b"pong", b""))
+        self.clock.advance(0)
+        self.assertEqual(self.problems, ["an answer to no question"])
+
     def test_not_allowed(self) -> None:
-        """A channel that it may not subscribe to ends the connection."""
+        """Who may not subscribe to anything is of no use."""
         self.redis.errors["subscribe"] = b"NOPERM this user has no permissions"
         self.link(ReceiveLink)
         self.assertIn("NOPERM", self.problems[0])
@@ -207,9 +262,11 @@ class ReceiveTests(LinkTests):
 
     def test_barrier_of_a_lost_connection(self) -> None:
         """Nothing more comes of a connection that is lost: nobody waits for it."""
-        barrier = self.link(ReceiveLink).barrier()
+        link = self.link(ReceiveLink)
+        barrier = link.barrier()
         self.redis.cut()
         self.successResultOf(barrier)
+        self.successResultOf(link.barrier())
 
 
 class WatchTests(LinkTests):
@@ -223,17 +280,56 @@ class WatchTests(LinkTests):
         self.assertEqual(self.problems, [])
 
     def test_stopped(self) -> None:
-        """A broker that answers nothing is given up, within the time that it has."""
+        """A broker that answers nothing is given up, when it has had its time."""
         for kind in (PublishLink, ReceiveLink):
             self.link(kind)
             self.pass_time(2.5)
             self.redis.stop()
-            self.pass_time(TIMEOUT / 2)
+            self.pass_time(TIMEOUT)
             self.assertEqual(self.problems, [])
-            self.pass_time(TIMEOUT / 2)
+            # Until it was asked, some time went by as well.
+            self.pass_time(2 * TIMEOUT / LOOKS + 0.2)
             self.assertEqual(self.problems, ["nothing came within 6 s"])
             self.problems.clear()
             self.redis.stopped = False
+
+    def test_stopped_with_a_question(self) -> None:
+        """One that was asked something is given up exactly then, whenever that was."""
+        for delay in (0.1, 0.7, 2.5):
+            link = self.link(PublishLink)
+            self.pass_time(delay)
+            self.redis.stop()
+            answer = link.publish(b"a", b"1")
+            self.pass_time(TIMEOUT - 0.1)
+            self.assertNoResult(answer)
+            self.pass_time(0.3)
+            self.failureResultOf(answer, ConnectionError)
+            self.redis.stopped = False
+
+    def test_slow(self) -> None:
+        """One that needs nearly all of its time for each answer is kept."""
+        for kind in (PublishLink, ReceiveLink):
+            self.link(kind)
+            for _ in range(10):
+                self.pass_time(0.7)
+                self.redis.stop()
+                self.pass_time(TIMEOUT - 0.2)
+                self.redis.resume()
+            self.assertEqual(self.problems, [])
+
+    def test_slow_with_several_questions(self) -> None:
+        """Each answer gives the next one its whole time."""
+        link = self.link(PublishLink)
+        self.redis.stop()
+        answers = [link.publish(b"a", b"1") for _ in range(4)]
+        for each in answers[:3]:
+            self.pass_time(TIMEOUT - 0.2)
+            link.dataReceived(b":0\r\n")
+            self.assertEqual(self.successResultOf(each), 0)
+        self.pass_time(TIMEOUT - 0.2)
+        self.assertNoResult(answers[3])
+        self.pass_time(0.4)
+        self.failureResultOf(answers[3], ConnectionError)
 
     def test_a_hanging_handshake(self) -> None:
         """So is one that accepts connections and does nothing else."""
@@ -258,7 +354,7 @@ class WatchTests(LinkTests):
             self.link(kind)
             self.pass_time(2.5)
             self.redis.stop()
-            self.pass_time(1.6)  # It has been asked by now.
+            self.pass_time(2.5)  # It has been asked by now.
             self.clock.advance(10)
             self.redis.resume()
             self.pass_time(2 * TIMEOUT)
@@ -279,7 +375,7 @@ class BoundTests(LinkTests):
     def test_partial(self) -> None:
         """What begins to arrive and is endless ends the connection, and is kept no longer."""
         bound = 10_000
-        link = self.link(ReceiveLink, backplane_reply=bound)
+        link = self.link(ReceiveLink, backplane_reply=bound - 4000, max_message=4000)
         link.join([b"a"])
         self.clock.advance(0)
         large = array(b"message", b"a", b"x" * (bound - 100))

@@ -27,6 +27,18 @@ class WaitTests(BusTests):
         self.pass_time(0.2)
         self.assertEqual(peer.response().status, 503)
 
+    def test_close_at_once(self) -> None:
+        """They are closed when they receive again, whether we can publish already or not."""
+        server = self.server(close_on_gap=True)
+        peer = self.subscribe(server, "/a")
+        publishing = server.backplane._brokers[0]._publishing  # type: ignore[attr-defined]
+        self.patch(publishing, "_connect", lambda: None)
+        self.only.cut()
+        self.pass_time(1)
+        self.assertEqual(server.backplane.state().up, 0)
+        self.assertEqual([frame.code for frame in peer.frames()], [1013])
+        self.assertEqual(self.subscribe(server, "/a").frames(), [])
+
     def test_close_on_gap(self) -> None:
         """With ``--on-gap=close`` those who may have missed messages are closed with 1013."""
         server = self.server(close_on_gap=True)
@@ -36,6 +48,9 @@ class WaitTests(BusTests):
         class Program:
             def deliver(self, frames: bytes) -> None:
                 taken.append(frames)
+
+            def close(self) -> None:
+                """It is not ours to close."""
 
         server.manager.subscribe("/a", Program())
         gone = self.subscribe(server, "/gone")

@@ -85,11 +85,9 @@ class RefusedTests(SynchronousTestCase):
             "redis://",
             "redis://host:0",
             "redis://host:65536",
-            "redis://host:port",
-            "redis://a,b",
+            "redis://a,b:7",
             "redis://host/0/1",
             "redis://ho st",
-            "redis://[::1",
             "redis://host/0#fragment",
             "redis+unix:///run/redis",
         ):
@@ -107,14 +105,21 @@ class RefusedTests(SynchronousTestCase):
             "redis://host?db=1x": "a whole number",
             "redis://me@host": "USER:PASSWORD@",
             "redis://me:@host": "USER:PASSWORD@",
-            "redis://host?ssl_ca_certs=/x": "redis knows db behind",
+            "redis://host?nonsense=1": "redis knows db behind",
             "rediss://host?nonsense=1": "ssl_ca_certs",
+            "redis://host?ssl_ca_certs=/x": "give rediss:// for TLS, which ssl_ca_certs",
+            "valkey+sentinel://host/main?ssl_keyfile=/x": "give valkeys+sentinel:// for TLS",
+            "unix:///run/redis?ssl_ca_certs=/x": "unix knows db behind",
+            "rediss://host?ssl_keyfile=/k": "give ssl_certfile as well",
+            "redis://host:\u0663": ACCEPTED,
+            "redis://host/\u0663": "a whole number",
             "redis+sentinel://host": "the name that the sentinels know",
             "redis+sentinel://host//1": "the name that the sentinels know",
             "redis+sentinel://host/main?db=1": "sentinel_password behind",
             "unix://host/run/redis": "absolute path",
             "unix://": "absolute path",
             "unix:///": "absolute path",
+            "unix:///run/redis%00": "absolute path",
         }.items():
             self.assertIn(words, self.refusal(text).accepted, text)
 
@@ -122,8 +127,23 @@ class RefusedTests(SynchronousTestCase):
     def test_secrets(self, secret: str) -> None:
         """Whatever is wrong, and whatever the password, the error does not show it."""
         secret = f"~{secret}~"
-        for text in (f"redis://:{secret}@host/x", f"redis://host?sentinel_password={secret}"):
+        for text in (
+            f"redis://:{secret}@host/x",
+            f"redis://host?sentinel_password={secret}",
+            f"redis://:{secret}/host",
+            f"redis://me:{secret}",
+            f"rediss+sentinel://a,:{secret}:5/main",
+            f":{secret}@host:6379",
+            f"{secret}@host:6379",
+        ):
             try:
                 parse(text)
             except ConfigurationError as error:
                 self.assertNotIn("~", str(error))
+
+    def test_hidden(self) -> None:
+        """What may be a password is not shown, even if something is missing around it."""
+        for text in ("redis://:s3cret/h", "redis://:5555/h", "redis://me:s3cret", "redis://[::1"):
+            self.assertEqual(self.refusal(text).value, "redis://...")
+        for text in (":s3cret@host", "s3cret@host:1", "redis:s3cret"):
+            self.assertEqual(self.refusal(text).value, "...")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.collector import ROUNDS, YOUNGEST, freeze_survivors, tune_collector
+from pinghub.collector import ROUNDS, YOUNGEST, Attempts, freeze_survivors, tune_collector
 from pinghub.testing import BINARY, CLOSE, TEXT, MemoryServer, client_frame, http_request
 
 
@@ -146,6 +147,34 @@ class TuningTests(SynchronousTestCase):
         self.assertEqual(gc.get_freeze_count(), frozen)
         gc.collect(1)
         self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
+
+    def test_attempts(self) -> None:
+        """While somebody connects, nothing is set aside; what that left behind is collected."""
+        tune_collector()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        attempts, frozen = Attempts(), gc.get_freeze_count()
+        for _ in range(2):
+            attempts.begin()
+        cycle: list[object] = [Attempts()]
+        left = weakref.ref(cycle[0])
+        cycle.append(cycle)
+        kept: list[list[int]] = [[] for _ in range(100)]
+        gc.collect(1)
+        self.assertEqual(gc.get_freeze_count(), frozen)
+        del cycle
+        for _ in range(2):
+            attempts.end()
+        self.assertIsNone(left())
+        self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
+
+    def test_attempts_untuned(self) -> None:
+        """Where the collector is not tuned there is nothing to be careful with."""
+        before = list(gc.callbacks)
+        attempts = Attempts()
+        attempts.begin()
+        self.assertEqual(gc.callbacks, before)
+        attempts.end()
 
     def test_begin(self) -> None:
         """Nothing is done when a collection begins."""

@@ -13,6 +13,7 @@ from pinghub.errors import (
     BackplaneDown,
     BackplaneFull,
     BackplaneLost,
+    BackplaneRefused,
     ConfigurationError,
     InternalError,
     ListenError,
@@ -83,6 +84,7 @@ class RefusalTests(SynchronousTestCase):
             BackplaneDown(): "try again in a moment",
             BackplaneFull(): "try again in a moment",
             BackplaneLost(): "may have been published",
+            BackplaneRefused(): "tell its operator",
         }
         for refusal, text in cases.items():
             self.assertIn(text, refusal.text)
@@ -99,7 +101,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual(
             UpgradeRequired.headers, {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         )
-        backplane = (BackplaneDown, BackplaneFull, BackplaneLost)
+        backplane = (BackplaneDown, BackplaneFull, BackplaneLost, BackplaneRefused)
         come_back = (TooManyConnections, Unavailable, *backplane)
         for refusal in come_back:
             self.assertEqual(list(refusal.headers), ["Retry-After"])

@@ -46,12 +46,17 @@ class JsonTests(SynchronousTestCase):
     def test_fields(self) -> None:
         """What it is about has a key of its own: escaped once, cut, numbers as numbers."""
         self.log.info(
-            "Evicted", channel='/\x1b"\n\u2028', peer=lambda: "::1", path=b"\xff" * 30, code=1008
+            "Evicted",
+            channel='/\x1b"\n\u2028',
+            peer=lambda: "::1",
+            path=b"\xff" * 30,
+            code=1008,
+            seconds=0.5,
         )
         line = self.line()
         self.assertEqual(line["message"], "Evicted")
         self.assertEqual(line["channel"], '/\x1b"\n\u2028')
-        self.assertEqual((line["peer"], line["code"]), ("::1", 1008))
+        self.assertEqual((line["peer"], line["code"], line["seconds"]), ("::1", 1008, 0.5))
         self.assertEqual(line["path"], "\xff" * 20)
 
     def test_long_text(self) -> None:

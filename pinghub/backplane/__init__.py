@@ -48,8 +48,8 @@ class State:
 
     @property
     def ready(self) -> bool:
-        """Whether all of it works."""
-        return self.up == self.instances
+        """Whether it is of any use: one instance that fails leaves the others their channels."""
+        return self.up > 0 or not self.instances
 
 
 class Backplane(Upstream, Protocol):
@@ -76,7 +76,7 @@ class Backplane(Upstream, Protocol):
         Returns:
             To how many it is handed (see ``counts``); now, or when that is known. A Deferred fails
             with ``BackplaneDown`` if the message was not published, with ``BackplaneLost`` if that
-            is not known.
+            is not known, and with ``BackplaneRefused`` if it is not allowed.
 
         Raises:
             BackplaneDown: it cannot be published now.
@@ -91,7 +91,7 @@ class Backplane(Upstream, Protocol):
 
         Returns:
             What fires then, or fails with ``BackplaneDown``, after ``Limits.backplane_timeout``
-            at the latest.
+            at the latest; with ``BackplaneRefused`` if the channel is not allowed.
         """
 
     def state(self) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,10 +16,14 @@ from pinghub.backplane.connector import Connector
 from pinghub.backplane.endpoints import QuietFactory
 from pinghub.backplane.interest import Interests
 from pinghub.backplane.links import Link, PublishLink, ReceiveLink
+from pinghub.backplane.reasons import reason_of
 from pinghub.backplane.urls import BrokerURL
 from pinghub.channels import ChannelManager
-from pinghub.errors import BackplaneDown, BackplaneFull, BackplaneLost
+from pinghub.errors import BackplaneDown, BackplaneFull, BackplaneLost, BackplaneRefused, Refusal
 from pinghub.logs import Log
+
+REASONS = 5
+"""How many different reasons for being without a broker are logged before it is back."""
 
 
 class Broker:
@@ -58,15 +63,21 @@ class Broker:
         self._receiving = Connector(manager.clock, endpoint, receiving, self._is_down)
         self._publisher: PublishLink | None = None
         self._receiver: ReceiveLink | None = None
+        # Nobody else has this name: who publishes there finds out whether we receive there.
+        self._own_name = b"%b\0%b" % (url.namespace, secrets.token_hex(16).encode())
+        self._has_own_name = False
         self._complete = False
-        self._missed: list[str] = []
+        self._missed: dict[str, None] = {}
         self._stopping = False
         self._tried: list[Deferred[None]] = []
+        # Of the time without it: since when, why, and how many channels missed it.
         self._lost_at = 0.0
+        self._reasons: set[str] = set()
+        self._affected = 0
         self.interests = Interests(manager.clock, self._join, self._leave, self._all_joined)
         self.pending = 0
         self.reached = False
-        self.problem = "it was not tried yet"
+        self.problem = f"{url.text}: it has not answered yet"
 
     @property
     def up(self) -> bool:
@@ -77,6 +88,7 @@ class Broker:
         """Connect; the result fires when it works, or has failed once."""
         tried: Deferred[None] = Deferred()
         self._stopping = False
+        self._reasons.clear()
         self._tried.append(tried)
         self._publishing.start()
         self._receiving.start()
@@ -98,12 +110,13 @@ class Broker:
         """
         if self._publisher is None:
             raise BackplaneDown
+        channel = self._channel(name)
         size = len(payload) + COST
         if self.pending and self.pending + size > self._manager.limits.backplane_queue:
             raise BackplaneFull
         self.pending += size
         self._manager.stats.received_bytes += len(payload)
-        taken: Deferred[int] = self._publisher.publish(self._channel(name), payload)
+        taken: Deferred[int] = self._publisher.publish(channel, payload)
         return taken.addCallbacks(self._taken, self._not_taken, (size,), errbackArgs=(size,))
 
     def _taken(self, servers: int, size: int) -> int:
@@ -118,12 +131,11 @@ class Broker:
     def _not_taken(self, failure: Failure, size: int) -> Failure:
         self.pending -= size
         if failure.check(ResponseError):
+            reason = reason_of(failure)
             self._log.warn(
-                "The backplane refused a message",
-                instance=self._url.text,
-                reason=failure.getErrorMessage(),
+                "The backplane refused a message", instance=self._url.text, reason=reason
             )
-            return Failure(BackplaneDown())
+            return Failure(_refusal(reason))
         return Failure(BackplaneLost())
 
     def received(self, channel: bytes, payload: bytes) -> None:
@@ -131,7 +143,7 @@ class Broker:
         if self._is_message(payload):
             name = channel[len(self._url.namespace) :].decode()
             self._manager.relay(name, payload)
-        else:
+        elif channel != self._own_name:
             self._manager.stats.foreign += 1
             self._log.warn("Left out what is no message", channel=channel, bytes=len(payload))
 
@@ -168,10 +180,33 @@ class Broker:
 
     def confirmed(self, channel: bytes, joined: bool) -> None:
         """The broker has answered to ``_join`` or ``_leave``."""
+        if channel == self._own_name:
+            assert self._receiver is not None
+            self._has_own_name = True
+            self._compare(self._receiver)
+            return
         self.interests.confirmed(channel[len(self._url.namespace) :].decode(), joined)
 
+    def refused(self, channel: bytes, reason: str) -> None:
+        """The broker does not allow what ``_join`` asked for."""
+        if channel == self._own_name:
+            return  # It is not needed for anything else.
+        name = channel[len(self._url.namespace) :].decode()
+        self._log.warn(
+            "The backplane refused a channel",
+            instance=self._url.text,
+            channel=name,
+            reason=reason,
+        )
+        self.interests.refused(name, _refusal(reason))
+
     def _all_joined(self) -> None:
+        """What was missed is over, whether we can publish already or not."""
         self._complete = True
+        missed, self._missed = self._missed, {}
+        self._affected += len(missed)
+        if missed:
+            self._resumed(missed)
         self._is_up()
 
     # Connections.
@@ -187,17 +222,37 @@ class Broker:
         if isinstance(link, ReceiveLink):
             self._receiving.usable()
             self._receiver = link
+            link.join([self._own_name])
             self.interests.connected()
         else:
             assert isinstance(link, PublishLink)
             self._publishing.usable()
             self._publisher = link
             self._is_up()
+            self._compare(link)
+
+    def _compare(self, later: Link) -> None:
+        """See whether both connections are at one server, and give up the earlier one if not.
+
+        A name may mean another server by now, and both may be alive: nothing that we publish would
+        come back.
+        """
+        publisher, receiver = self._publisher, self._receiver
+        if publisher is None or receiver is None or not self._has_own_name:
+            return
+        earlier: Link = receiver if later is publisher else publisher
+
+        def compare(servers: int) -> None:
+            if not servers:
+                earlier.fail("the other connection is at another server")
+
+        # If it is not allowed, or lost, others say so.
+        publisher.publish(self._own_name, b"").addCallbacks(compare, lambda _: None)
 
     def lost(self, link: Link, reason: str) -> None:
         """A connection is gone."""
         if link is self._receiver:
-            self._receiver = None
+            self._receiver, self._has_own_name = None, False
             self._miss()
             self.interests.lost()
         elif link is self._publisher:
@@ -207,10 +262,13 @@ class Broker:
 
     def _miss(self) -> None:
         """What is published from now on does not reach the channels that are held."""
-        if self._complete:
-            self._complete = False
-            self._missed = self.interests.held()
-            self._manager.stats.gaps += bool(self._missed)
+        self._complete = False
+        held = set(self.interests.held())
+        before = [name for name in self._missed if name in held]
+        missed = dict.fromkeys(before + self.interests.received())
+        # Those that have missed something already are still in the same gap.
+        self._manager.stats.gaps += len(missed) > len(before)
+        self._missed = missed
 
     def _is_up(self) -> None:
         if not self.up:
@@ -220,24 +278,25 @@ class Broker:
                 "The backplane is back",
                 instance=self._url.text,
                 seconds=round(self._manager.clock.seconds() - self._lost_at, 1),
-                channels=len(self._missed),
+                channels=self._affected,
             )
         else:
             self._log.info("The backplane is there", instance=self._url.text)
-        self.reached, self.problem = True, ""
-        missed, self._missed = self._missed, []
-        if missed:
-            self._resumed(missed)
+        self.reached, self.problem, self._affected = True, "", 0
+        self._reasons.clear()
         self._was_tried()
 
     def _is_down(self, reason: str) -> None:
-        """Say so, once until it works again."""
+        """Say why, each reason once until it works again."""
         if self._stopping:
             return
-        if self._tried or not self.problem:
-            kind = "Lost the backplane" if self.reached else "The backplane is not there"
-            self._log.warn(kind, instance=self._url.text, reason=reason)
+        lost = self.reached and not self._reasons
+        if lost:
             self._lost_at = self._manager.clock.seconds()
+        if reason not in self._reasons and len(self._reasons) < REASONS:
+            self._reasons.add(reason)
+            kind = "Lost the backplane" if lost else "The backplane is not there"
+            self._log.warn(kind, instance=self._url.text, reason=reason)
         self.problem = f"{self._url.text}: {reason}"
         self._was_tried()
 
@@ -245,3 +304,8 @@ class Broker:
         tried, self._tried = self._tried, []
         for each in tried:
             each.callback(None)
+
+
+def _refusal(reason: str) -> Refusal:
+    """What an error of a broker means: that we are not allowed something, or not now."""
+    return BackplaneRefused() if reason.startswith("NOPERM") else BackplaneDown()

@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
+from pinghub.backplane.reasons import reason_of
+from pinghub.collector import Attempts
 from pinghub.sweep import Clock
 
 SHORTEST, LONGEST = 0.05, 0.25
@@ -23,6 +25,11 @@ SHORTEST, LONGEST = 0.05, 0.25
 
 Up to half of each is left out at random, so that the servers do not come back together.
 """
+
+GOOD = 1.0
+"""How long a connection has to last to be a good one, in seconds."""
+
+NEVER = float("inf")
 
 
 class Connector:
@@ -46,7 +53,9 @@ class Connector:
         self._endpoint = endpoint
         self._factory = factory
         self._failed = failed
+        self._attempts = Attempts()
         self._failures = 0
+        self._usable_since = NEVER
         self._attempt: Deferred[Any] | None = None
         self._call: Any = None
         self._protocol: Any = None
@@ -59,20 +68,26 @@ class Connector:
 
     def _connect(self) -> None:
         self._call = None
+        self._attempts.begin()
         self._attempt = self._endpoint.connect(self._factory)
         self._attempt.addCallbacks(self._made, self._not_made)
 
     def usable(self) -> None:
-        """The connection does what it is for: if it is lost now, try again at once."""
-        self._failures = 0
+        """The connection does what it is for: if it lasts, what went before is forgotten."""
+        self._usable_since = self._clock.seconds()
+        self._attempts.end()
 
     def lost(self) -> None:
         """The connection is gone: make another one."""
         self._protocol = None
+        if self._clock.seconds() - self._usable_since >= GOOD:
+            self._failures = 0
+        self._usable_since = NEVER
         self._again()
 
     def stop(self) -> Deferred[None]:
         """End the connection, or the attempts, once; the result fires when that is done."""
+        self._attempts.end()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -88,11 +103,13 @@ class Connector:
     def _made(self, protocol: Any) -> None:
         self._attempt = None
         self._protocol = protocol
+        if self._stopped is not None:  # Whoever connected could not be told any more.
+            protocol.transport.abortConnection()
 
     def _not_made(self, failure: Failure) -> None:
         self._attempt = None
         if self._stopped is None:
-            self._failed(failure.getErrorMessage())
+            self._failed(reason_of(failure))
         self._again()
 
     def _again(self) -> None:

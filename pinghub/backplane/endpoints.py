@@ -8,7 +8,8 @@ from typing import Any
 
 import txredisapi
 from twisted.internet.defer import CancelledError, inlineCallbacks
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.error import ConnectingCancelledError, VerifyError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import (
@@ -18,10 +19,13 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pinghub.backplane.reasons import reason_of
 from pinghub.backplane.urls import BrokerURL
 from pinghub.errors import ConfigurationError
+from pinghub.tls import TLSEndpoint
 
 CONNECT_TIMEOUT = 1.0
 """How long one attempt may take to reach a host, in seconds.
@@ -54,13 +58,16 @@ class TLS:
     def wrap(self, endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoint:
         """Encrypt the connections of an endpoint, to a server with a certificate for that host."""
         options = optionsForClientTLS(host, trustRoot=self._trust, clientCertificate=self._own)
-        return wrapClientTLS(options, endpoint)
+        return TLSEndpoint(options, endpoint)
 
 
 def _load(name: str, *files: Any) -> Any:
     *paths, read = files
     try:
         return read("\n".join(Path(path).read_text() for path in paths))
+    except VerifyError:
+        reason = "the key is not that of the certificate"
+        raise ConfigurationError(f"--backplane: {name}", ", ".join(paths), reason) from None
     except Exception as error:  # OpenSSL's own, OSError, ValueError
         reason = getattr(error, "strerror", None) or "there is no such certificate, or key, in it"
         raise ConfigurationError(f"--backplane: {name}", ", ".join(paths), reason.lower()) from None
@@ -141,10 +148,10 @@ class SentinelEndpoint:
         for host, port in hosts[first:] + hosts[:first]:
             try:
                 return (yield self._ask(host, port))
-            except CancelledError:
+            except (CancelledError, ConnectingCancelledError):
                 raise
             except Exception as error:
-                problem = f"{host}:{port}: {error}"
+                problem = f"{host}:{port}: {reason_of(Failure(error))}"
         raise UnknownMasterError(f"no sentinel knows {self._url.name}; {problem}")
 
     @inlineCallbacks

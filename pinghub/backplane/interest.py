@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from pinghub.errors import BackplaneDown
+from pinghub.errors import BackplaneDown, Refusal
 from pinghub.sweep import Clock
 
 LINGER = 0.02
@@ -88,6 +88,10 @@ class Interests:
         """The channels that are held."""
         return [name for name, known in self._known.items() if known.holds]
 
+    def received(self) -> list[str]:
+        """Those of them that the broker has confirmed."""
+        return [name for name in self.held() if self.joined(name)]
+
     def hold(self, name: str) -> None:
         """Want a channel; as often as it is let go."""
         known = self._known.get(name)
@@ -116,7 +120,7 @@ class Interests:
 
         Returns:
             What fires when the broker has confirmed it, and fails with ``BackplaneDown`` when the
-            connection is lost before, or is not there now.
+            connection is lost before, or is not there now; with what ``refused`` was given.
         """
         waiting: Deferred[None] = Deferred()
         known = self._known[name]
@@ -165,6 +169,24 @@ class Interests:
             self._is_joined(name, known)
         else:
             self._is_left(name, known)
+
+    def refused(self, name: str, refusal: Refusal) -> None:
+        """The broker does not give us a channel: it is asked again when somebody wants it anew.
+
+        Args:
+            name: the channel.
+            refusal: what who waits for it is told.
+        """
+        known = self._known.get(name)
+        if known is None or known.phase is not Phase.JOINING:
+            return
+        known.phase = Phase.ABSENT
+        waiting, known.waiting = known.waiting, []
+        if not known.holds:
+            del self._known[name]
+        for each in waiting:
+            each.errback(refusal)
+        self._found(name)
 
     def _is_joined(self, name: str, known: _Interest) -> None:
         known.phase = Phase.JOINED

@@ -1,12 +1,14 @@
 """The two connections to a broker: one publishes, the other receives.
 
 A connection on which something was subscribed takes no other commands (RESP2), so that there have
-to be two. Both are watched: a broker that says nothing for ``Limits.backplane_timeout`` is given
-up, whether it hangs, is stopped, or the network between us is gone and nobody has told us.
+to be two. Both are watched: a broker that was asked something, and says nothing for
+``Limits.backplane_timeout``, is given up, whether it hangs, is stopped, or the network between us
+is gone and nobody has told us. Where there is nothing to ask it is asked for a sign of life.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Collection
 from typing import Any, Protocol
@@ -17,12 +19,15 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from pinghub.backplane.reasons import reason_of
 from pinghub.backplane.urls import BrokerURL
 from pinghub.limits import Limits
 from pinghub.sweep import Clock
 
-LOOKS = 3
+LOOKS = 5
 """How often it is looked for a sign of life within ``Limits.backplane_timeout``."""
+
+NEVER = float("inf")
 
 
 class NotMasterError(Exception):
@@ -48,6 +53,9 @@ class Receiver(Owner, Protocol):
     def confirmed(self, channel: bytes, joined: bool) -> None:
         """A channel is subscribed, or not any more."""
 
+    def refused(self, channel: bytes, reason: str) -> None:
+        """A channel may not be subscribed."""
+
 
 class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
     """One connection, from its handshake to its end.
@@ -66,14 +74,17 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
         self._url = url
         self._limits = limits
         self._clock = clock
-        self._introduced = self._heard = self._asked = False
+        self._introduced = self._heard = False
         self._problem = ""
         self._call: Any = None
+        # When it is looked next, and since when the broker has not answered.
         self._due = 0.0
+        self._silent_since = NEVER
 
     def connectionMade(self) -> None:
         """Say who we are, and see whether it is a broker that answers."""
         super().connectionMade()
+        self._asked()
         self._watch()
         self._introduce().addCallbacks(self._accepted, self._refused)
 
@@ -96,7 +107,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
         self._owner.ready(self)
 
     def _refused(self, failure: Failure) -> None:
-        self.fail(failure.getErrorMessage())
+        self.fail(reason_of(failure))
 
     def fail(self, problem: str) -> None:
         """Give the connection up.
@@ -111,52 +122,80 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         """Take what the broker says; what is no answer ends the connection."""
         self._heard = True
+        self._silent_since = NEVER
         try:
             super().dataReceived(data)
         except txredisapi.InvalidData as error:
             self.fail(f"this is no Redis: {error}")
             return
-        if self._reader.len() > self._limits.backplane_reply:
+        if self._reader.len() > self._limits.backplane_reply + self._limits.max_message:
             self.fail("an answer is too large")
 
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """Tell who waits, and the owner."""
-        self._call.cancel()
+        if self._call.active():
+            self._call.cancel()
+        self._call = None  # It has a method of ours, which is a cycle.
+        connector = getattr(_raw(self.transport), "connector", None)
+        if connector is not None:
+            self._clock.callLater(0, _let_go, connector)  # It is told of the end as well.
         self._introduced = False
         # Before those who wait for an answer hear of it, and would say no more than that.
-        self._problem = self._problem or why.getErrorMessage()
+        self._problem = self._problem or reason_of(why)
         super().connectionLost(why)
         self._owner.lost(self, self._problem)
 
     # Signs of life.
 
     def _watch(self) -> None:
+        now = self._clock.seconds()
         period = self._limits.backplane_timeout / LOOKS
-        self._due = self._clock.seconds() + period
-        self._call = self._clock.callLater(period, self._look)
+        self._due = min(now + period, max(self._given_up_at(), now))
+        self._call = self._clock.callLater(self._due - now, self._look)
+
+    def _given_up_at(self) -> float:
+        return self._silent_since + self._limits.backplane_timeout
 
     def _look(self) -> None:
-        period = self._limits.backplane_timeout / LOOKS
-        late = self._clock.seconds() - self._due > period / 2
+        now = self._clock.seconds()
+        late = now - self._due > self._limits.backplane_timeout / LOOKS / 2
         heard, self._heard = self._heard, False
-        self._watch()
-        if heard:
-            self._asked = False
+        if self._silent_since == NEVER:
+            if not heard:
+                self.barrier().addErrback(lambda _: None)  # Lost: the owner is told.
         elif late:
-            pass  # We were not there to hear it: it may wait in the socket.
-        elif not self._asked:
-            self._asked = True
-            if self._introduced:  # Before, there is a question already.
-                self.ask()
-        else:
+            # We were not there to hear it: what it said may wait in the socket.
+            self._silent_since = now
+        elif now >= self._given_up_at():
             self.fail(f"nothing came within {self._limits.backplane_timeout:g} s")
+            return
+        self._watch()
 
-    def ask(self) -> None:
-        """Ask for a sign of life."""
-        self._say(b"PING")
+    @abstractmethod
+    def barrier(self) -> Deferred[None]:
+        """Ask for a sign of life, which comes behind all that is on its way."""
 
     def _say(self, *words: bytes) -> None:
+        self._asked()
         self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
+
+    def _asked(self) -> None:
+        """There is something to answer from now on, if there was not before."""
+        if self._silent_since == NEVER:
+            self._silent_since = self._clock.seconds()
+
+
+def _raw(transport: Any) -> Any:
+    """The transport that has the socket: it may be wrapped in TLS."""
+    return getattr(transport, "transport", transport)
+
+
+def _let_go(connector: Any) -> None:
+    """Break the cycles of a client's transport and factory with what has connected them.
+
+    They would keep what could not be sent, for ever where ``collector.py`` does its work.
+    """
+    connector.transport = connector.factory = None
 
 
 class PublishLink(Link):
@@ -180,10 +219,6 @@ class PublishLink(Link):
         """
         return self._question(b"PUBLISH", channel, payload)
 
-    def ask(self) -> None:
-        """Ask for a sign of life."""
-        self.barrier().addErrback(lambda _: None)  # Lost: the owner is told.
-
     def barrier(self) -> Deferred[None]:
         """Wait until all that was published by now was taken."""
         return self._question(b"PING")
@@ -193,6 +228,12 @@ class PublishLink(Link):
         self._waiting.append(answer)
         self._say(*words)
         return answer
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        """Take answers; the time for the next begins anew."""
+        super().dataReceived(data)
+        if self._waiting:
+            self._asked()
 
     def replyReceived(self, reply: Any) -> None:
         """Take an answer (a hook of ``txredisapi``)."""
@@ -213,6 +254,28 @@ class PublishLink(Link):
             each.errback(txredisapi.ConnectionError("Lost connection"))
 
 
+class _Command:
+    """A command that is not answered yet: an answer to each channel, or just one."""
+
+    __slots__ = ("barrier", "channels", "left", "name")
+
+    def __init__(
+        self,
+        name: bytes,
+        channels: Collection[bytes] = (),
+        barrier: Deferred[None] | None = None,
+    ) -> None:
+        self.name = name
+        self.channels = channels
+        self.barrier = barrier
+        self.left = len(channels) or 1
+
+    def answered(self) -> None:
+        """Nobody need wait for it any more."""
+        if self.barrier is not None:
+            self.barrier.callback(None)
+
+
 class ReceiveLink(Link):
     """The connection that receives.
 
@@ -223,26 +286,32 @@ class ReceiveLink(Link):
 
     def __init__(self, owner: Receiver, url: BrokerURL, limits: Limits, clock: Clock) -> None:
         super().__init__(owner, url, limits, clock)
-        self._barriers: list[Deferred[None]] = []
+        self._commands: deque[_Command] = deque()
 
     def introduced(self) -> None:
         """Receive from now on."""
         self.join([self._url.namespace])
 
     def join(self, channels: Collection[bytes]) -> None:
-        """Subscribe to channels; ``confirmed`` is called for each."""
-        self._say(b"SUBSCRIBE", *channels)
+        """Subscribe to channels; ``confirmed`` or ``refused`` is called for each."""
+        self._command(_Command(b"SUBSCRIBE", channels), *channels)
 
     def leave(self, channels: Collection[bytes]) -> None:
         """Unsubscribe from channels; ``confirmed`` is called for each."""
-        self._say(b"UNSUBSCRIBE", *channels)
+        self._command(_Command(b"UNSUBSCRIBE", channels), *channels)
 
     def barrier(self) -> Deferred[None]:
         """Wait for all that the broker has sent by now; or for the end of the connection."""
         barrier: Deferred[None] = Deferred()
-        self._barriers.append(barrier)
-        self._say(b"PING", b"barrier")
+        if self._introduced:
+            self._command(_Command(b"PING", barrier=barrier))
+        else:
+            barrier.callback(None)
         return barrier
+
+    def _command(self, command: _Command, *arguments: bytes) -> None:
+        self._commands.append(command)
+        self._say(command.name, *arguments)
 
     def replyReceived(self, reply: Any) -> None:
         """Take what the broker sends by itself (a hook of ``txredisapi``)."""
@@ -250,22 +319,44 @@ class ReceiveLink(Link):
             super().replyReceived(reply)
         elif isinstance(reply, list):
             self._pushed(*reply)
-        else:  # A subscription that is not allowed.
-            self.fail(str(reply))
+        else:
+            self._not_allowed(str(reply))
 
     def _pushed(self, kind: bytes, subject: bytes, what: Any = None) -> None:
         if kind == b"message":
             self._owner.received(subject, what)
-        elif kind == b"pong":
-            if subject:
-                self._barriers.pop(0).callback(None)
+            return
+        if not self._commands:
+            self.fail("an answer to no question")
+            return
+        command = self._commands[0]
+        command.left -= 1
+        if not command.left:
+            self._commands.popleft()
+        if kind == b"pong":
+            command.answered()
         elif subject == self._url.namespace:
             self._owner.ready(self)
         else:
             self._owner.confirmed(subject, kind == b"subscribe")
 
+    def _not_allowed(self, reason: str) -> None:
+        """A command was refused as a whole: one channel of it is enough for that."""
+        command = self._commands.popleft() if self._commands else _Command(b"")
+        if command.name == b"PING":
+            command.answered()  # Any answer is a sign of life.
+        elif command.name != b"SUBSCRIBE":
+            self.fail(reason)
+        for channel in command.channels:
+            if len(command.channels) > 1:
+                self.join([channel])
+            elif channel == self._url.namespace:
+                self.fail(reason)
+            else:
+                self._owner.refused(channel, reason)
+
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """Tell the owner, and who waits."""
         super().connectionLost(why)
-        for each in self._barriers:
-            each.callback(None)
+        for each in self._commands:
+            each.answered()

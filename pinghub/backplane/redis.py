@@ -20,7 +20,7 @@ from pinghub.backplane.broker import Broker
 from pinghub.backplane.endpoints import broker_endpoint
 from pinghub.backplane.urls import BrokerURL
 from pinghub.channels import ChannelManager
-from pinghub.closing import Closing
+from pinghub.closing import Closing, is_closeable
 from pinghub.errors import BackplaneDown
 from pinghub.frames import CloseCode
 from pinghub.logs import Log
@@ -120,10 +120,7 @@ class RedisBackplane:
             return
         channels = [channel for name in names if (channel := self._manager.channel(name))]
         subscribers = [
-            (channel.name, each)
-            for channel in channels
-            for each in channel
-            if hasattr(each, "close")  # Those of a program are not ours to close.
+            (channel.name, each) for channel in channels for each in channel if is_closeable(each)
         ]
         Closing(self._manager, subscribers, CloseCode.TRY_AGAIN_LATER, MISSED).step()
 

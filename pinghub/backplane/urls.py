@@ -22,8 +22,12 @@ ACCEPTED = (
     " or redis+sentinel://HOST:PORT,HOST:PORT/NAME; see docs/backplane.md"
 )
 _SCHEME = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?P<sentinel>\+sentinel)?|(?P<unix>unix)")
-_HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>\d+))?")
-_NUMBER = re.compile(r"\d{0,4}")
+_HOST = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]+))?"
+)
+_NUMBER = re.compile(r"[0-9]{0,4}")
+# What may be a password: all before an @, behind a ?, and behind a colon if it is no port.
+_SECRET = re.compile(r"[@?]|//:|:(?!//|[0-9]{1,5}(?:[/,]|\Z))")
 _TLS_FILES = {"ssl_ca_certs": "authorities", "ssl_certfile": "certificate", "ssl_keyfile": "key"}
 _SENTINEL_LOGIN = {"sentinel_username": "sentinel_user", "sentinel_password": "sentinel_password"}
 PORT, SENTINEL_PORT = 6379, 26379
@@ -86,10 +90,15 @@ def parse(text: str) -> BrokerURL:
         accepted = str(error)
     except ValueError:  # What urlsplit says may have the password in it.
         accepted = ACCEPTED
-    secret = re.search("[@?]", text)
-    raise ConfigurationError(
-        "--backplane", f"{text.partition(':')[0]}://..." if secret else text, accepted
-    )
+    raise ConfigurationError("--backplane", _shown(text), accepted)
+
+
+def _shown(text: str) -> str:
+    """As much of a URL that is not accepted as cannot be a password."""
+    if not _SECRET.search(text):
+        return text
+    scheme = re.match(r"[A-Za-z+]+://", text)
+    return f"{scheme[0] if scheme else ''}..."
 
 
 def _parse(text: str) -> BrokerURL:
@@ -121,9 +130,10 @@ def _parse(text: str) -> BrokerURL:
 
 
 def _unix(hosts: str, path: str) -> BrokerURL:
-    if hosts or len(path) < 2:
+    path = unquote(path)
+    if hosts or len(path) < 2 or "\0" in path:
         raise _WrongError("give the absolute path of a socket, as in unix:///run/redis.sock")
-    return BrokerURL("", path=unquote(path))
+    return BrokerURL("", path=path)
 
 
 def _sentinel(hosts: str, path: str) -> BrokerURL:
@@ -158,7 +168,12 @@ def _query(query: str, scheme: re.Match[str]) -> dict[str, str]:
     known |= _TLS_FILES if scheme["tls"] else {}
     found = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in _TLS_FILES and not scheme["tls"] and not scheme["unix"]:
+            first, plus, rest = scheme[0].partition("+")
+            raise _WrongError(f"give {first}s{plus}{rest}:// for TLS, which {name} is a part of")
         if name not in known:
             raise _WrongError(f"{scheme[0]} knows {', '.join(known)} behind the question mark")
         found[known[name]] = value
+    if found.get("key") and not found.get("certificate"):
+        raise _WrongError("give ssl_certfile as well, the certificate that ssl_keyfile is for")
     return found

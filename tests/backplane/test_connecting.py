@@ -178,3 +178,27 @@ class SentinelTests(BackplaneTests):
             self.assertEqual(peer.message(), b"again")
         for each in servers:
             self.assertEqual(self.said(each, "Lost the backplane"), 1)
+
+    def test_ordered(self) -> None:
+        """A failover in good order, and the connections cut then: the servers follow at once."""
+        servers = self.sharing(self.url(self.sentinels), count=2)
+        peers = [self.subscriber(each, "/a") for each in servers]
+        self.assertEqual(self.sentinels[0].cli("sentinel", "failover", "main"), "OK")
+        eventually(self.all_name_the_replica, PATIENCE, "all sentinels name the new master")
+        for kind in ("pubsub", "normal"):
+            self.master.cli("client", "kill", "type", kind)
+        begun = time.monotonic()
+        for each in servers:
+            self.until_said(each, "The backplane is back", 1)
+        self.served_again(servers, 1)
+        print(f"\nall reach all {time.monotonic() - begun:.2f} s after the connections were cut")
+        for peer in peers:
+            self.assertEqual(peer.message(), b"again")
+        self.assertEqual(self.replica.cli("pubsub", "numsub", "pinghub:0:/a").split()[1], "2")
+        self.assertIn("role:master", self.master.cli("info", "replication"))
+
+    def all_name_the_replica(self) -> bool:
+        """Whether each sentinel names it as the master."""
+        question = ("sentinel", "get-master-addr-by-name", "main")
+        told = {each.cli(*question).split()[-1] for each in self.sentinels}
+        return told == {str(self.replica.port)}

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pinghub.errors import BackplaneDown, BackplaneFull, BackplaneLost, BackplaneRefused
 from pinghub.limits import Limits
 from tests.clients.test_node import HOW, NODE
 from tests.faults.harness import KIB, Peer, connect
@@ -229,8 +230,8 @@ class Answer:
 
     Attributes:
         status: the status to answer; 0 to say something else instead.
-        said: what that is.
         fields: further header fields.
+        said: the body, or what is said instead; a short line if it is empty.
         keep: whether the connection stays open afterwards. If not, the client is not told.
     """
 
@@ -307,7 +308,7 @@ class Conversation(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         answer = self.server.take(self, body)
         if answer.status:
-            self._answer(answer.status, answer.fields)
+            self._answer(answer.status, answer.fields, answer.said)
         else:
             self.wfile.write(answer.said)
         if answer.keep:
@@ -319,12 +320,13 @@ class Conversation(BaseHTTPRequestHandler):
         """Show a page, as many servers do."""
         self._answer(200, ())
 
-    def _answer(self, status: int, fields: tuple[tuple[str, str], ...]) -> None:
+    def _answer(self, status: int, fields: tuple[tuple[str, str], ...], said: bytes = b"") -> None:
+        said = said or b"OK\n"
         self.send_response(status)
-        for name, value in (*fields, ("Content-Length", "3")):
+        for name, value in (*fields, ("Content-Length", str(len(said)))):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(b"OK\n")
+        self.wfile.write(said)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -465,10 +467,12 @@ class RequestsTests(KeepingCases, SynchronousTestCase):
 
     def again(self, *answers: Answer) -> tuple[list[tuple[int, str]], Outcome]:
         """What the example does to a server once it tries again."""
-        line = "session = requests.Session()"
-        ((_, retry),) = blocks(section("Trying again"))
-        self.assertEqual(self.example.code.count(line), 1)
-        code = re.sub(f"^{re.escape(line)}.*\n", lambda _: retry, self.example.code, flags=re.M)
+        ((_, code),) = blocks(section("Trying again"))
+        function, call = "\n\ndef publish(", "subscribers = publish("
+        for text in (function, call):
+            self.assertEqual(self.example.code.count(text), 1)
+        code = self.example.code.replace(function, f"{code}{function}")
+        code = code.replace(call, "subscribers = publish_or_wait(")
         with Script(*answers) as script:
             outcome = run(self.example, script.port, code)
         return script.requests, outcome
@@ -487,10 +491,19 @@ class RequestsTests(KeepingCases, SynchronousTestCase):
 
     def test_not_trying_again(self) -> None:
         """What may have been published is not tried again."""
-        for answer in (CLOSE, Answer(502), Answer(504), Answer(413)):
+        lost = Answer(503, said=f"{BackplaneLost()}\n".encode())
+        for answer in (CLOSE, Answer(502), Answer(504), Answer(413), Answer(200), lost):
             requests, outcome = self.again(answer)
             self.assert_failed(outcome)
             self.assertEqual(len(requests), 1)
+
+    def test_what_was_not_published(self) -> None:
+        """All else that a backplane does not take is tried again, after the time it says."""
+        for refusal in (BackplaneDown(), BackplaneFull(), BackplaneRefused()):
+            answer = Answer(503, (("Retry-After", "0"),), f"{refusal}\n".encode())
+            requests, outcome = self.again(answer, GOOD)
+            self.assertEqual(outcome, Outcome(0, "subscribers: 1\n", ""))
+            self.assertEqual(len(requests), 2)
 
 
 class LibraryTests(KeepingCases, SynchronousTestCase):
