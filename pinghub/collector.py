@@ -5,7 +5,7 @@ connections, and all of them wait. Connections here end without leaving cycles b
 (``tests/test_collector.py``), so that whatever has survived a collection need not be looked at
 again: it is freed by its reference count when its time comes.
 
-Attempts to connect to somebody else do leave cycles behind, in Twisted. While there are any,
+Attempts to connect to somebody else do leave cycles behind, in Twisted. While one is under way,
 nothing is set aside.
 """
 
@@ -36,22 +36,30 @@ def tune_collector() -> None:
 class Attempts:
     """The attempts of somebody to connect, which leave cycles: nothing is set aside meanwhile.
 
-    It is one of ``gc.callbacks`` as long as it has begun, where the collector is tuned at all.
+    It is one of ``gc.callbacks`` as long as an attempt is under way, where the collector is tuned
+    at all.
     """
 
+    def __init__(self) -> None:
+        self._seen = False
+
     def __call__(self, phase: str, info: dict[str, int]) -> None:
-        """Nothing, before and after a collection (a callback of ``gc``)."""
+        """Note that what there is of an attempt has grown old (a callback of ``gc``)."""
+        if phase == "stop" and info["generation"] > 0:
+            self._seen = True
 
     def begin(self) -> None:
-        """From now on."""
+        """An attempt is under way."""
         if freeze_survivors in gc.callbacks and self not in gc.callbacks:
+            self._seen = False
             gc.callbacks.append(self)
 
     def end(self) -> None:
-        """Not any more: collect what they have left."""
+        """It is over: what it has left is young, and soon collected, or is collected now."""
         if self in gc.callbacks:
             gc.callbacks.remove(self)
-            gc.collect()
+            if self._seen:
+                gc.collect()
 
 
 def freeze_survivors(phase: str, info: dict[str, int]) -> None:

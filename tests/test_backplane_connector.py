@@ -111,18 +111,29 @@ class ConnectorTests(SynchronousTestCase):
         self.assertEqual(self.endpoint.attempts, 1)
 
     def test_cycles(self) -> None:
-        """What attempts leave behind is not set aside, until there is a connection."""
+        """What an attempt leaves behind is not set aside: not until it is over."""
 
         def attempts() -> int:
             return sum(isinstance(each, Attempts) for each in gc.callbacks)
 
         self.addCleanup(gc.callbacks.__setitem__, slice(None), list(gc.callbacks))
         gc.callbacks[:] = [freeze_survivors]
+        connect, during = self.endpoint.connect, []
+
+        def noting(factory: Any) -> Any:
+            during.append(attempts())
+            return connect(factory)
+
+        self.patch(self.endpoint, "connect", noting)
         self.endpoint.refusing = True
         self.connector.start()
-        self.clock.advance(60)
-        self.assertEqual(attempts(), 1)
+        for _ in range(10):
+            self.delay()
+            self.clock.advance(0.001)
+            self.assertEqual(attempts(), 0)
+        self.assertEqual(during, [1] * 11)
         self.endpoint.refusing = False
+        self.delay()
         self.clock.advance(1)
         self.assertEqual(attempts(), 1)
         self.connector.usable()

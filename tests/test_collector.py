@@ -149,7 +149,7 @@ class TuningTests(SynchronousTestCase):
         self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
 
     def test_attempts(self) -> None:
-        """While somebody connects, nothing is set aside; what that left behind is collected."""
+        """While somebody connects nothing is set aside; what that leaves behind is collected."""
         tune_collector()
         gc.disable()
         self.addCleanup(gc.enable)
@@ -167,6 +167,18 @@ class TuningTests(SynchronousTestCase):
             attempts.end()
         self.assertIsNone(left())
         self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
+
+    def test_short_attempts(self) -> None:
+        """An attempt during which nothing was collected costs nothing."""
+        tune_collector()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        attempts, before = Attempts(), gc.get_stats()
+        for generation in (2, 0):
+            attempts.begin()
+            gc.collect(generation)
+            attempts.end()
+        self.assertEqual(gc.get_stats()[2]["collections"], before[2]["collections"] + 2)
 
     def test_attempts_untuned(self) -> None:
         """Where the collector is not tuned there is nothing to be careful with."""

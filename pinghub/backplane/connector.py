@@ -116,6 +116,8 @@ class Connector:
         if self._stopped is not None:
             self._stopped.callback(None)
             return
+        # In a turn of its own: here all of the attempt is still in use.
+        self._clock.callLater(0, self._attempts.end)
         delay = min(LONGEST, SHORTEST * 2 ** min(self._failures, 10))
         self._failures += 1
         self._call = self._clock.callLater(delay * random.uniform(0.5, 1.0), self._connect)
