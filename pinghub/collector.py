@@ -12,12 +12,20 @@ nothing is set aside.
 from __future__ import annotations
 
 import gc
+import time
 
 YOUNGEST = 5_000
 """How many new objects are looked at in one go; some thousand take a millisecond."""
 
 ROUNDS = 10
 """After how many such rounds their survivors are looked at once more, and then never again."""
+
+
+PATIENCE = 60.0
+"""How long attempts to connect may keep others from being set aside, in seconds.
+
+Then what there is of them is set aside as well: some kilobytes, once in that time.
+"""
 
 
 def tune_collector() -> None:
@@ -36,34 +44,48 @@ def tune_collector() -> None:
 class Attempts:
     """The attempts of somebody to connect, which leave cycles: nothing is set aside meanwhile.
 
-    It is one of ``gc.callbacks`` as long as an attempt is under way, where the collector is tuned
-    at all.
+    Nor after them, until a full collection has looked at what they left, if that has grown old. It
+    is bounded by ``PATIENCE``. It is one of ``gc.callbacks``, where the collector is tuned at all.
     """
 
     def __init__(self) -> None:
-        self._seen = False
+        self._under_way = self._left_old = False
+        self._since = 0.0
 
     def __call__(self, phase: str, info: dict[str, int]) -> None:
-        """Note that what there is of an attempt has grown old (a callback of ``gc``)."""
+        """Follow what becomes of an attempt (a callback of ``gc``)."""
         if phase == "stop" and info["generation"] > 0:
-            self._seen = True
+            self._left_old = self._under_way or (self._left_old and info["generation"] < 2)
 
     def begin(self) -> None:
         """An attempt is under way."""
         if freeze_survivors in gc.callbacks and self not in gc.callbacks:
-            self._seen = False
+            self._since = time.monotonic()
             gc.callbacks.append(self)
+        self._under_way = True
 
     def end(self) -> None:
-        """It is over: what it has left is young, and soon collected, or is collected now."""
+        """It is over."""
+        self._under_way = False
+
+    def close(self) -> None:
+        """There are going to be no more."""
         if self in gc.callbacks:
             gc.callbacks.remove(self)
-            if self._seen:
-                gc.collect()
+
+    def hold_up(self, generation: int) -> bool:
+        """Whether nothing is to be set aside, after a collection of this generation."""
+        now = time.monotonic()
+        held = self._under_way or self._left_old
+        if not held or (generation == 2 and now - self._since > PATIENCE):
+            self._since = now
+            return False
+        return True
 
 
 def freeze_survivors(phase: str, info: dict[str, int]) -> None:
     """Set aside what has survived two collections (a callback of ``gc``)."""
     if phase == "stop" and info["generation"] > 0:
-        if not any(isinstance(each, Attempts) for each in gc.callbacks):
+        attempts = [each for each in gc.callbacks if isinstance(each, Attempts)]
+        if not any([each.hold_up(info["generation"]) for each in attempts]):
             gc.freeze()

@@ -439,7 +439,10 @@ class PinghubChannel(HTTPChannel):
 
     def _read_on(self) -> None:
         self.paused = self._resting or self._held or self._waitingForTransport
-        if not self.paused:
+        if self.paused:
+            # HTTPChannel reads on as soon as its answers were taken, whatever else it waits for.
+            self._networkProducer.pauseProducing()
+        else:
             self._networkProducer.resumeProducing()
             self.dataReceived(b"")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from pinghub.backplane.broker import REASONS
-from pinghub.backplane.interest import LINGER
+from pinghub.backplane.interest import LINGER, RETRY
 from pinghub.errors import BackplaneDown, BackplaneRefused
 from pinghub.frames import text_frame
 from pinghub.testing import TEXT, MemoryServer, client_frame, http_request, upgrade_request
@@ -474,6 +474,34 @@ class FaultTests(BusTests):
                 peer.close()
             self.only = new
 
+    def test_what_does_not_count(self) -> None:
+        """Nor is it taken for another server if something in between does not count."""
+        publish = self.only.publish
+        self.patch(self.only, "publish", lambda *message: publish(*message) * 0)
+        server = self.server()
+        peer = self.subscribe(server, "/a")
+        self.lines.clear()
+        for receiving in (True, False):
+            self.only.cut(receiving=receiving)
+            self.pass_time(1)
+            self.assertEqual(self.post(server, "/a", b"x"), (200, "0"))
+            self.assertEqual(peer.texts(), ["x"])
+        self.assertFalse(any("at another server" in line for line in self.lines))
+        self.assertEqual(len(self.only.sessions), 2)
+
+    def test_lost_while_they_are_compared(self) -> None:
+        """Nor if the receiving connection is lost again before it could show where it is."""
+        server = self.server()
+        (publisher,) = [each for each in self.only.sessions if not each.subscribed]
+        for _ in range(3):
+            self.only.cut(receiving=True)
+            while not any(b"\0" in name for each in self.only.sessions for name in each.subscribed):
+                self.reactor.advance(0.01)
+            self.only.cut(receiving=True)
+            self.pass_time(1)
+        self.assertIn(publisher, self.only.sessions)
+        self.assertTrue(server.backplane.state().ready)
+
     def test_a_refused_name(self) -> None:
         """The name of its own is no more than a precaution."""
         server = self.server()
@@ -531,7 +559,7 @@ class FaultTests(BusTests):
 
         class Program:
             def deliver(self, frames: bytes) -> None:
-                raise AssertionError
+                pass
 
         program = Program()
         server.manager.subscribe("/no", program)
@@ -539,9 +567,10 @@ class FaultTests(BusTests):
         self.only.cut()
         self.pass_time(1)
         self.assertEqual(server.backplane.state().up, 1)
-        server.manager.unsubscribe("/no", program)
+        self.assertEqual(self.post(server, "/ok", b"x"), (200, "0"))
         self.only.denied.clear()
-        self.subscribe(server, "/no")
+        self.pass_time(RETRY + 0.1)
+        self.assertEqual(self.post(server, "/no", b"x"), (200, "1"))
 
     def cut_off(self, server: MemoryServer, wait: float = 1) -> None:
         """Lose the receiving connection of a server, the first one that was made."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.backplane.interest import LINGER, MOST, Interests
+from pinghub.backplane.interest import LINGER, MOST, RETRY, Interests
 from pinghub.errors import BackplaneDown, BackplaneRefused
 
 
@@ -239,6 +239,8 @@ class InterestTests(SynchronousTestCase):
         self.asked.clear()
         self.joined("/no")
         self.assertTrue(self.interests.joined("/no"))
+        self.clock.advance(RETRY)
+        self.assertEqual(self.asked, [])
         for _ in range(2):
             self.interests.release("/no")
         self.interests.hold("/gone")
@@ -249,6 +251,44 @@ class InterestTests(SynchronousTestCase):
         for name in ("/a", "/nobody"):
             self.interests.refused(name, BackplaneRefused())
         self.assertTrue(self.interests.joined("/a"))
+
+    def test_refused_for_a_while(self) -> None:
+        """What others hold is asked for again, all of it together, until it is there or let go."""
+        for name in ("/a", "/b", "/c"):
+            self.interests.hold(name)
+        self.interests.connected()
+        self.clock.advance(0)
+        self.asked.clear()
+        self.interests.refused("/a", BackplaneDown())
+        for name in ("/b", "/c"):
+            self.interests.refused(name, BackplaneRefused())
+        # The broker will say so if it may not be used; it did not say that of the first.
+        self.assertEqual(self.completed, 0)
+        self.interests.release("/c")
+        for _ in range(3):
+            self.clock.advance(RETRY - 0.1)
+            self.assertEqual(self.asked, [])
+            self.clock.advance(0.1)
+            self.clock.advance(0)
+            self.assertEqual(self.asked, [("join", "/a", "/b")])
+            self.asked.clear()
+            for name in ("/a", "/b"):
+                self.interests.refused(name, BackplaneDown())
+        self.clock.advance(RETRY)
+        self.answer()
+        self.assertEqual(self.completed, 1)
+        self.assertEqual(self.interests.received(), ["/a", "/b"])
+
+    def test_refused_and_lost(self) -> None:
+        """With another connection all is asked for anyway."""
+        self.interests.hold("/a")
+        self.interests.connected()
+        self.clock.advance(0)
+        self.interests.refused("/a", BackplaneRefused())
+        self.asked.clear()
+        self.interests.lost()
+        self.clock.advance(2 * RETRY)
+        self.assertEqual(self.asked, [])
 
     def test_foreign_answers(self) -> None:
         """An answer to what nobody asked changes nothing."""

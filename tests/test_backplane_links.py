@@ -339,6 +339,25 @@ class WatchTests(LinkTests):
         self.pass_time(TIMEOUT + 0.1)
         self.assertEqual(self.problems, ["nothing came within 6 s"] * 2)
 
+    def test_hanging_within_the_handshake(self) -> None:
+        """Nor does it help to have answered something."""
+        self.redis.password = (b"secret",)
+        self.redis.errors["ping"] = b""
+        for kind in (PublishLink, ReceiveLink):
+            for url in ("redis://:secret@host", "redis+sentinel://:secret@host/name"):
+                self.link(kind, url)
+        self.pass_time(TIMEOUT + 0.2)
+        self.assertEqual(self.problems, ["nothing came within 6 s"] * 4)
+
+    def test_an_unconfirmed_channel(self) -> None:
+        """A command that is not answered is noticed, whatever else was answered before."""
+        self.redis.unconfirmed.add(b"a")
+        link = self.link(ReceiveLink)
+        link.join([b"b"])
+        link.join([b"a"])
+        self.pass_time(TIMEOUT + 0.2)
+        self.assertEqual(self.problems, ["nothing came within 6 s"])
+
     def test_busy(self) -> None:
         """Whatever comes is a sign of life, and needs no question."""
         link = self.link(ReceiveLink)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import gc
-import weakref
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pinghub.collector import ROUNDS, YOUNGEST, Attempts, freeze_survivors, tune_collector
+from pinghub import collector
+from pinghub.collector import PATIENCE, ROUNDS, YOUNGEST, Attempts, freeze_survivors, tune_collector
 from pinghub.testing import BINARY, CLOSE, TEXT, MemoryServer, client_frame, http_request
 
 
@@ -148,37 +149,60 @@ class TuningTests(SynchronousTestCase):
         gc.collect(1)
         self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
 
-    def test_attempts(self) -> None:
-        """While somebody connects nothing is set aside; what that leaves behind is collected."""
+    def attempts(self) -> tuple[Attempts, Callable[[int], bool]]:
+        """Somebody who connects, and a function that collects: whether that set something aside."""
         tune_collector()
         gc.disable()
         self.addCleanup(gc.enable)
-        attempts, frozen = Attempts(), gc.get_freeze_count()
+        self.now = 0.0
+        self.patch(collector, "time", SimpleNamespace(monotonic=lambda: self.now))
+        kept: list[list[int]] = []
+
+        def collect(generation: int) -> bool:
+            frozen = gc.get_freeze_count()
+            kept.extend([] for _ in range(100))
+            gc.collect(generation)
+            return gc.get_freeze_count() > frozen
+
+        attempts = Attempts()
+        self.addCleanup(attempts.close)
+        return attempts, collect
+
+    def test_attempts(self) -> None:
+        """While somebody connects nothing is set aside, nor before what that left is collected."""
+        attempts, collect = self.attempts()
+        self.assertTrue(collect(1))
         for _ in range(2):
             attempts.begin()
-        cycle: list[object] = [Attempts()]
-        left = weakref.ref(cycle[0])
-        cycle.append(cycle)
-        kept: list[list[int]] = [[] for _ in range(100)]
-        gc.collect(1)
-        self.assertEqual(gc.get_freeze_count(), frozen)
-        del cycle
-        for _ in range(2):
+            self.assertEqual([collect(1), collect(2), collect(1)], [False] * 3)
             attempts.end()
-        self.assertIsNone(left())
-        self.assertGreaterEqual(gc.get_freeze_count(), frozen + len(kept))
+            self.assertEqual([collect(1), collect(0), collect(2)], [False] * 3)
+            self.assertTrue(collect(1))
+        attempts.begin()
+        self.assertFalse(collect(1))
+        attempts.close()
+        self.assertTrue(collect(1))
 
     def test_short_attempts(self) -> None:
-        """An attempt during which nothing was collected costs nothing."""
-        tune_collector()
-        gc.disable()
-        self.addCleanup(gc.enable)
-        attempts, before = Attempts(), gc.get_stats()
-        for generation in (2, 0):
+        """An attempt during which nothing was collected makes no difference."""
+        attempts, collect = self.attempts()
+        for generation in (1, 2):
             attempts.begin()
-            gc.collect(generation)
+            collect(0)
             attempts.end()
-        self.assertEqual(gc.get_stats()[2]["collections"], before[2]["collections"] + 2)
+            self.assertTrue(collect(generation))
+
+    def test_attempts_without_end(self) -> None:
+        """It is a broker that is away for long: now and then all that there is is set aside."""
+        attempts, collect = self.attempts()
+        attempts.begin()
+        for _ in range(3):
+            self.now += PATIENCE
+            self.assertFalse(collect(2))
+            self.now += 1
+            self.assertFalse(collect(1))
+            self.assertTrue(collect(2))
+            self.assertFalse(collect(2))
 
     def test_attempts_untuned(self) -> None:
         """Where the collector is not tuned there is nothing to be careful with."""
@@ -187,6 +211,7 @@ class TuningTests(SynchronousTestCase):
         attempts.begin()
         self.assertEqual(gc.callbacks, before)
         attempts.end()
+        attempts.close()
 
     def test_begin(self) -> None:
         """Nothing is done when a collection begins."""

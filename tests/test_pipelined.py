@@ -65,6 +65,34 @@ class UpgradeTests(PipelinedTests):
             self.assertTrue(peer.transport.reading)
 
 
+class BoundTests(PipelinedTests):
+    """Two reasons not to read on at a time."""
+
+    def test_answers_are_read_while_others_are_owed(self) -> None:
+        """A client that reads its answers is not read from before the broker has its messages."""
+        bus = self.server(ping_interval=0.0, publish_window=20_000, backplane_timeout=60.0)
+        peer = bus.connect(room=100)
+        while len(peer.transport.dataBuffer) + peer.transport._tempDataLen < 64 * 1024 - 200:
+            peer.send(PLAIN)
+            self.turn()
+        self.only.stop()
+        peer.send(PLAIN * 3)
+        peer.send(http_request("POST", "/a", b"x" * 60_000))
+        self.assertFalse(peer.transport.reading)
+        # So much is answered that the answers fill their queue, and no more.
+        session = next(
+            each for each in self.only.sessions if each.transport.far.protocol._unanswered
+        )
+        for _ in range(3):
+            session.transport.write(b":1\r\n")
+        self.turn()
+        peer.take()
+        self.assertFalse(peer.transport.reading)
+        self.only.resume()
+        self.turn()
+        self.assertTrue(peer.transport.reading)
+
+
 class HalfClosedTests(PipelinedTests):
     """A client that sends several requests and closes its half."""
 

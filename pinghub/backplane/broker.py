@@ -65,7 +65,7 @@ class Broker:
         self._receiver: ReceiveLink | None = None
         # Nobody else has this name: who publishes there finds out whether we receive there.
         self._own_name = b"%b\0%b" % (url.namespace, secrets.token_hex(16).encode())
-        self._has_own_name = False
+        self._has_own_name = self._came_back = False
         self._complete = False
         self._missed: dict[str, None] = {}
         self._stopping = False
@@ -143,7 +143,9 @@ class Broker:
         if self._is_message(payload):
             name = channel[len(self._url.namespace) :].decode()
             self._manager.relay(name, payload)
-        elif channel != self._own_name:
+        elif channel == self._own_name:
+            self._came_back = True
+        else:
             self._manager.stats.foreign += 1
             self._log.warn("Left out what is no message", channel=channel, bytes=len(payload))
 
@@ -241,13 +243,21 @@ class Broker:
         if publisher is None or receiver is None or not self._has_own_name:
             return
         earlier: Link = receiver if later is publisher else publisher
+        self._came_back = False
 
-        def compare(servers: int) -> None:
-            if not servers:
+        def compare(_: object) -> None:
+            both = self._publisher is publisher and self._receiver is receiver
+            if both and not self._came_back:
                 earlier.fail("the other connection is at another server")
 
+        def published(servers: int) -> None:
+            # What is between us and the broker may not count. What was published is there before
+            # what is asked for now.
+            if not servers:
+                receiver.barrier().addCallback(compare)
+
         # If it is not allowed, or lost, others say so.
-        publisher.publish(self._own_name, b"").addCallbacks(compare, lambda _: None)
+        publisher.publish(self._own_name, b"").addCallbacks(published, lambda _: None)
 
     def lost(self, link: Link, reason: str) -> None:
         """A connection is gone."""

@@ -75,7 +75,6 @@ class Connector:
     def usable(self) -> None:
         """The connection does what it is for: if it lasts, what went before is forgotten."""
         self._usable_since = self._clock.seconds()
-        self._attempts.end()
 
     def lost(self) -> None:
         """The connection is gone: make another one."""
@@ -87,7 +86,7 @@ class Connector:
 
     def stop(self) -> Deferred[None]:
         """End the connection, or the attempts, once; the result fires when that is done."""
-        self._attempts.end()
+        self._attempts.close()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -102,12 +101,14 @@ class Connector:
 
     def _made(self, protocol: Any) -> None:
         self._attempt = None
+        self._attempts.end()
         self._protocol = protocol
         if self._stopped is not None:  # Whoever connected could not be told any more.
             protocol.transport.abortConnection()
 
     def _not_made(self, failure: Failure) -> None:
         self._attempt = None
+        self._attempts.end()
         if self._stopped is None:
             self._failed(reason_of(failure))
         self._again()
@@ -116,8 +117,6 @@ class Connector:
         if self._stopped is not None:
             self._stopped.callback(None)
             return
-        # In a turn of its own: here all of the attempt is still in use.
-        self._clock.callLater(0, self._attempts.end)
         delay = min(LONGEST, SHORTEST * 2 ** min(self._failures, 10))
         self._failures += 1
         self._call = self._clock.callLater(delay * random.uniform(0.5, 1.0), self._connect)

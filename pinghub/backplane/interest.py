@@ -26,6 +26,9 @@ So long a publisher may be told of a server that has nobody any more.
 MOST = 1000
 """How many channels the broker is asked about in one turn of the reactor."""
 
+RETRY = 1.0
+"""After what time a channel is asked for again that the broker did not give us, in seconds."""
+
 Ask = Callable[[Collection[str]], None]
 
 
@@ -72,8 +75,10 @@ class Interests:
         self._to_join: dict[str, None] = {}
         self._to_leave: dict[str, None] = {}
         self._missing: set[str] = set()
+        self._refused: dict[str, None] = {}
         self._joining: Any = None
         self._leaving: Any = None
+        self._asking: Any = None
 
     def __len__(self) -> int:
         """How many channels it knows."""
@@ -145,11 +150,11 @@ class Interests:
     def lost(self) -> None:
         """The connection is gone, and with it what the broker knew."""
         self._connected = False
-        for call in (self._joining, self._leaving):
+        for call in (self._joining, self._leaving, self._asking):
             if call is not None:
                 call.cancel()
-        self._joining = self._leaving = None
-        self._to_join, self._to_leave, self._missing = {}, {}, set()
+        self._joining = self._leaving = self._asking = None
+        self._to_join, self._to_leave, self._refused, self._missing = {}, {}, {}, set()
         waiting = []
         for name, known in tuple(self._known.items()):
             waiting += known.waiting
@@ -171,11 +176,12 @@ class Interests:
             self._is_left(name, known)
 
     def refused(self, name: str, refusal: Refusal) -> None:
-        """The broker does not give us a channel: it is asked again when somebody wants it anew.
+        """The broker does not give us a channel: who waits hears so; for others it is asked again.
 
         Args:
             name: the channel.
-            refusal: what who waits for it is told.
+            refusal: what who waits for it is told. With ``BackplaneDown`` it is for a moment, and
+                the connection is not complete without the channel.
         """
         known = self._known.get(name)
         if known is None or known.phase is not Phase.JOINING:
@@ -186,7 +192,24 @@ class Interests:
             del self._known[name]
         for each in waiting:
             each.errback(refusal)
-        self._found(name)
+        if name in self._known:
+            self._ask_again(name)
+        if name not in self._known or not isinstance(refusal, BackplaneDown):
+            self._found(name)
+
+    def _ask_again(self, name: str) -> None:
+        self._refused[name] = None
+        if self._asking is None:
+            self._asking = self._clock.callLater(RETRY, self._ask_now)
+
+    def _ask_now(self) -> None:
+        self._asking = None
+        names, self._refused = self._refused, {}
+        for name in names:
+            known = self._known.get(name)
+            if known is not None and known.phase is Phase.ABSENT:
+                self._to_join[name] = None
+                self._join_soon()
 
     def _is_joined(self, name: str, known: _Interest) -> None:
         known.phase = Phase.JOINED

@@ -76,6 +76,8 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
         self._clock = clock
         self._introduced = self._heard = False
         self._problem = ""
+        # What the broker has not answered yet, in the order of its answers.
+        self._unanswered: deque[Any] = deque()
         self._call: Any = None
         # When it is looked next, and since when the broker has not answered.
         self._due = 0.0
@@ -130,6 +132,8 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it is untyped
             return
         if self._reader.len() > self._limits.backplane_reply + self._limits.max_message:
             self.fail("an answer is too large")
+        if self._unanswered or not self._introduced:
+            self._asked()  # It has all of its time for the next answer.
 
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """Tell who waits, and the owner."""
@@ -205,10 +209,7 @@ class PublishLink(Link):
     than the one that is waited for, and takes three times as long.
     """
 
-    def __init__(self, owner: Owner, url: BrokerURL, limits: Limits, clock: Clock) -> None:
-        super().__init__(owner, url, limits, clock)
-        # In the order in which the broker answers.
-        self._waiting: deque[Deferred[Any]] = deque()
+    _unanswered: deque[Deferred[Any]]
 
     def publish(self, channel: bytes, payload: bytes) -> Deferred[int]:
         """Publish a message.
@@ -225,32 +226,26 @@ class PublishLink(Link):
 
     def _question(self, *words: bytes) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred()
-        self._waiting.append(answer)
+        self._unanswered.append(answer)
         self._say(*words)
         return answer
-
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """Take answers; the time for the next begins anew."""
-        super().dataReceived(data)
-        if self._waiting:
-            self._asked()
 
     def replyReceived(self, reply: Any) -> None:
         """Take an answer (a hook of ``txredisapi``)."""
         if not self._introduced:
             super().replyReceived(reply)
-        elif not self._waiting:
+        elif not self._unanswered:
             self.fail("an answer to no question")
         elif isinstance(reply, Exception):
-            self._waiting.popleft().errback(reply)
+            self._unanswered.popleft().errback(reply)
         else:
-            self._waiting.popleft().callback(reply)
+            self._unanswered.popleft().callback(reply)
 
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """Tell the owner, and who waits."""
         super().connectionLost(why)
         # Only now: some of them have something else to publish.
-        for each in self._waiting:
+        for each in self._unanswered:
             each.errback(txredisapi.ConnectionError("Lost connection"))
 
 
@@ -283,10 +278,7 @@ class ReceiveLink(Link):
     """
 
     _owner: Receiver
-
-    def __init__(self, owner: Receiver, url: BrokerURL, limits: Limits, clock: Clock) -> None:
-        super().__init__(owner, url, limits, clock)
-        self._commands: deque[_Command] = deque()
+    _unanswered: deque[_Command]
 
     def introduced(self) -> None:
         """Receive from now on."""
@@ -310,7 +302,7 @@ class ReceiveLink(Link):
         return barrier
 
     def _command(self, command: _Command, *arguments: bytes) -> None:
-        self._commands.append(command)
+        self._unanswered.append(command)
         self._say(command.name, *arguments)
 
     def replyReceived(self, reply: Any) -> None:
@@ -326,13 +318,13 @@ class ReceiveLink(Link):
         if kind == b"message":
             self._owner.received(subject, what)
             return
-        if not self._commands:
+        if not self._unanswered:
             self.fail("an answer to no question")
             return
-        command = self._commands[0]
+        command = self._unanswered[0]
         command.left -= 1
         if not command.left:
-            self._commands.popleft()
+            self._unanswered.popleft()
         if kind == b"pong":
             command.answered()
         elif subject == self._url.namespace:
@@ -342,7 +334,7 @@ class ReceiveLink(Link):
 
     def _not_allowed(self, reason: str) -> None:
         """A command was refused as a whole: one channel of it is enough for that."""
-        command = self._commands.popleft() if self._commands else _Command(b"")
+        command = self._unanswered.popleft() if self._unanswered else _Command(b"")
         if command.name == b"PING":
             command.answered()  # Any answer is a sign of life.
         elif command.name != b"SUBSCRIBE":
@@ -358,5 +350,5 @@ class ReceiveLink(Link):
     def connectionLost(self, why: Failure = connectionDone) -> None:
         """Tell the owner, and who waits."""
         super().connectionLost(why)
-        for each in self._commands:
+        for each in self._unanswered:
             each.answered()

@@ -233,6 +233,8 @@ class GapTests(FailingTests):
             peer.send(client_frame(CLOSE, close.payload[:2]))
             self.assertEqual(peer.rest(), b"")
         again = [self.subscriber(each, "/a") for each in self.servers]
+        # They receive by now; publishing has a connection of its own, which may come later.
+        self.until_said(self.servers[0], "The backplane is back", 1)
         self.assertEqual(self.post(self.servers[0], "/a", b"x"), (200, 3))
         for each in again:
             self.assertEqual(each.message(), b"x")
