@@ -6,7 +6,7 @@ connections, and all of them wait. Connections here end without leaving cycles b
 again: it is freed by its reference count when its time comes.
 
 Attempts to connect to somebody else do leave cycles behind, in Twisted. While one is under way,
-nothing is set aside.
+nothing is set aside, but once in a while.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ YOUNGEST = 5_000
 
 ROUNDS = 10
 """After how many such rounds their survivors are looked at once more, and then never again."""
-
 
 PATIENCE = 60.0
 """How long attempts to connect may keep others from being set aside, in seconds.
@@ -73,19 +72,23 @@ class Attempts:
         if self in gc.callbacks:
             gc.callbacks.remove(self)
 
-    def hold_up(self, generation: int) -> bool:
-        """Whether nothing is to be set aside, after a collection of this generation."""
-        now = time.monotonic()
-        held = self._under_way or self._left_old
-        if not held or (generation == 2 and now - self._since > PATIENCE):
-            self._since = now
-            return False
+    def lets_pass(self, generation: int) -> bool:
+        """Whether something may be set aside, after a collection of this generation."""
+        if self._under_way or self._left_old:
+            return generation == 2 and time.monotonic() - self._since > PATIENCE
         return True
+
+    def passed(self) -> None:
+        """Something was set aside: the time for it begins anew."""
+        self._since = time.monotonic()
 
 
 def freeze_survivors(phase: str, info: dict[str, int]) -> None:
     """Set aside what has survived two collections (a callback of ``gc``)."""
-    if phase == "stop" and info["generation"] > 0:
+    generation = info["generation"]
+    if phase == "stop" and generation > 0:
         attempts = [each for each in gc.callbacks if isinstance(each, Attempts)]
-        if not any([each.hold_up(info["generation"]) for each in attempts]):
+        if all(each.lets_pass(generation) for each in attempts):
             gc.freeze()
+            for each in attempts:
+                each.passed()

@@ -221,6 +221,7 @@ class ReceiveTests(LinkTests):
         link.leave([b"a"])
         self.pass_time(1)
         self.assertIn("NOPERM", self.problems.pop())
+        self.assertEqual(self.refusals, [])
 
     def test_busy_with_something_else(self) -> None:
         """A broker that has no time says so, and lives."""

@@ -204,6 +204,20 @@ class TuningTests(SynchronousTestCase):
             self.assertTrue(collect(2))
             self.assertFalse(collect(2))
 
+    def test_two_without_end(self) -> None:
+        """Several of them hold it up no longer than one, whenever each began."""
+        attempts, collect = self.attempts()
+        other = Attempts()
+        self.addCleanup(other.close)
+        attempts.begin()
+        self.now += PATIENCE / 2
+        other.begin()
+        outcomes = []
+        for _ in range(40):
+            self.now += PATIENCE / 10
+            outcomes.append(collect(2))
+        self.assertEqual([number for number, each in enumerate(outcomes) if each], [10, 21, 32])
+
     def test_attempts_untuned(self) -> None:
         """Where the collector is not tuned there is nothing to be careful with."""
         before = list(gc.callbacks)

@@ -337,8 +337,10 @@ class ReceiveLink(Link):
         command = self._unanswered.popleft() if self._unanswered else _Command(b"")
         if command.name == b"PING":
             command.answered()  # Any answer is a sign of life.
-        elif command.name != b"SUBSCRIBE":
+            return
+        if command.name != b"SUBSCRIBE":
             self.fail(reason)
+            return
         for channel in command.channels:
             if len(command.channels) > 1:
                 self.join([channel])
